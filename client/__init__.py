@@ -1,0 +1,19 @@
+"""The callers: clients, timeline, CLI. Names are loaded when they are first used, so that the CLI starts fast."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.client.runs import AsyncClient, Run, RunSummary
+    from holdfast.client.sync import Client
+
+_WHERE = {"AsyncClient": "runs", "Run": "runs", "RunSummary": "runs", "Client": "sync"}
+__all__ = ["AsyncClient", "Client", "Run", "RunSummary"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'holdfast.client' has no attribute {name!r}")
+    return getattr(import_module(f"holdfast.client.{_WHERE[name]}"), name)

@@ -1,0 +1,81 @@
+"""Durable LLM agent runs on Temporal.
+
+Names are loaded when they are first used, so that importing holdfast is cheap and never pulls in litellm.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.agent import Agent, Limits, ModelSettings
+    from holdfast.client import AsyncClient, Client, Run, RunSummary
+    from holdfast.errors import (
+        AgentNotFound,
+        DefinitionError,
+        HoldfastError,
+        IdempotencyConflict,
+        InputInvalid,
+        NoWorker,
+        RunClosed,
+        RunExists,
+        RunNotFound,
+        ServerError,
+        ServerUnavailable,
+    )
+    from holdfast.event import Event
+    from holdfast.message import Message, ToolCall, Usage
+    from holdfast.run import RunRequest, RunResult, ToolExecution
+    from holdfast.tools import Tool, ToolContext, ToolSpec, tool
+    from holdfast.worker import HoldfastPlugin, Runner, Settings
+
+_WHERE = {
+    "Agent": "agent",
+    "AgentNotFound": "errors",
+    "AsyncClient": "client",
+    "Client": "client",
+    "DefinitionError": "errors",
+    "Event": "event",
+    "HoldfastError": "errors",
+    "HoldfastPlugin": "worker",
+    "IdempotencyConflict": "errors",
+    "InputInvalid": "errors",
+    "Limits": "agent",
+    "Message": "message",
+    "ModelSettings": "agent",
+    "NoWorker": "errors",
+    "Run": "client",
+    "RunClosed": "errors",
+    "RunExists": "errors",
+    "RunNotFound": "errors",
+    "RunRequest": "run",
+    "RunResult": "run",
+    "RunSummary": "client",
+    "Runner": "worker",
+    "ServerError": "errors",
+    "ServerUnavailable": "errors",
+    "Settings": "worker",
+    "Tool": "tools",
+    "ToolCall": "message",
+    "ToolContext": "tools",
+    "ToolExecution": "run",
+    "ToolSpec": "tools",
+    "Usage": "message",
+    "tool": "tools",
+}
+
+__all__ = sorted(_WHERE)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'holdfast' has no attribute {name!r}")
+    value = getattr(import_module(f"holdfast.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

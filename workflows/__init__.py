@@ -1,0 +1,1 @@
+"""What survives: the run, deterministic and small."""

@@ -1,0 +1,277 @@
+"""The one file that knows litellm: it converts, classifies, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import os
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+from temporalio.exceptions import ApplicationError
+
+from holdfast.activities.answer import Answer, ModelRequest, WantedCall
+from holdfast.activities.endpoints import Endpoint, find, request_options
+from holdfast.activities.failures import failure
+from holdfast.message import Usage
+
+_LONGEST_RETRY_AFTER_SECONDS = 3600.0
+_LONGEST_ANSWER_CHARS = 4 * 1024 * 1024
+_WANT_THEIR_THINKING_BACK = frozenset({"anthropic", "bedrock", "databricks", "gemini", "vertex_ai"})
+_THINKING = ("reasoning_content", "thinking_blocks", "provider_specific_fields")
+
+_BY_STATUS = {
+    401: ("ModelUnauthorized", False),
+    402: ("ModelPaymentRequired", False),
+    403: ("ModelUnauthorized", False),
+    404: ("ModelNotFound", False),
+    408: ("ModelTimeout", True),
+    409: ("ModelUnavailable", True),
+    425: ("ModelUnavailable", True),
+    429: ("ModelRateLimited", True),
+}
+
+_ENVIRONMENT = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # prices from the package, not from the network
+    "LITELLM_MODE": "PRODUCTION",  # no .env file is read
+    "MAX_BASE64_LENGTH_FOR_LOGGING": "0",  # no scan of every message on each call
+    "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "True",  # a tenth of the CPU in long conversations
+    "HF_HUB_OFFLINE": "1",  # no tokenizer is fetched
+}
+
+
+@lru_cache(maxsize=1)
+def load() -> ModuleType:
+    """Import litellm (2 to 4 seconds, so only workers do it, in a thread) and quieten it."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import litellm
+
+    litellm.suppress_debug_info = True
+    litellm.modify_params = (
+        True  # the closing call is made without tools, which some providers refuse otherwise
+    )
+    litellm.drop_params = True  # a setting that this model does not take is left out, not an error
+    litellm.telemetry = False
+    # litellm posts a second time when a connection breaks, num_retries=0 or not: a call could be paid for twice.
+    litellm.AsyncHTTPHandler.single_connection_post_request = _post_no_second_time
+    return litellm
+
+
+async def _post_no_second_time(*_: Any, **__: Any) -> Any:
+    """Stand where litellm's hidden retry stood: raise the error that it was about to retry."""
+    error = sys.exc_info()[1]
+    raise error if error is not None else ConnectionError("the connection broke")
+
+
+class LiteLLM:
+    """Asks any model that litellm knows, at the worker's endpoints."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+
+    async def complete(self, request: ModelRequest, answer: Answer) -> None:
+        """Ask once and fill the answer in; hidden retries are off, since Temporal retries."""
+        litellm = await asyncio.to_thread(load)
+        model, endpoint = find(self._endpoints, request.model)
+        _check_credentials(litellm, model, endpoint)
+        options = {
+            **request.settings.request_options(),
+            **request_options(endpoint),
+            "timeout": request.settings.timeout_seconds,
+            "num_retries": 0,
+            "max_retries": 0,
+            "_skip_mcp_handler": True,
+        }
+        if request.tools:
+            options["tools"] = request.tools
+        else:
+            options.pop("tool_choice", None)
+            options.pop("parallel_tool_calls", None)
+        if request.settings.stream:
+            options.update(stream=True, stream_options={"include_usage": True})
+        answer.model = model
+        try:
+            messages = _for_provider(litellm, model, request.messages)
+            response = await litellm.acompletion(model=model, messages=messages, **options)
+            if request.settings.stream:
+                await _read_stream(response, answer)
+            else:
+                _read_whole(response, answer)
+        except ApplicationError:
+            raise
+        except Exception as error:
+            raise classified(error, request.model) from None
+        answer.usage = _priced(litellm, model, endpoint, answer.usage)
+
+
+def _for_provider(litellm: ModuleType, model: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave a model's thinking out of the messages, except for the providers that want theirs back."""
+    provider = litellm.get_llm_provider(model)[1]
+    if provider in _WANT_THEIR_THINKING_BACK or not any(
+        key in each for each in messages for key in _THINKING
+    ):
+        return messages
+    return [{key: value for key, value in each.items() if key not in _THINKING} for each in messages]
+
+
+async def _read_stream(stream: Any, answer: Answer) -> None:
+    usage: Any = None
+    size = 0
+    try:
+        async for chunk in stream:
+            usage = getattr(chunk, "usage", None) or usage
+            for choice in chunk.choices[:1]:
+                size += _add_delta(choice.delta, answer)
+                answer.finish_reason = choice.finish_reason or answer.finish_reason
+            answer.model = chunk.model or answer.model
+            if size > _LONGEST_ANSWER_CHARS:
+                raise failure("ModelAnswerTooLong", "the model's answer does not end", retryable=False)
+    finally:
+        await stream.aclose()
+    # litellm makes a finish_reason up where the stream ended without one, but not this.
+    if getattr(stream, "received_finish_reason", answer.finish_reason) is None:
+        raise failure("ModelAnswerTruncated", "the model's answer broke off", retryable=True)
+    answer.usage = _usage(usage)
+
+
+def _add_delta(delta: Any, answer: Answer) -> int:
+    """Add one piece to the answer, and return how many characters it brought."""
+    text = getattr(delta, "content", None) or ""
+    reasoning = getattr(delta, "reasoning_content", None) or ""
+    size = len(text) + len(reasoning)
+    if text:
+        answer.text_pieces.append(text)
+    if reasoning:
+        answer.reasoning_pieces.append(reasoning)
+    answer.thinking_blocks.extend(map(dict, getattr(delta, "thinking_blocks", None) or ()))
+    if fields := _fields(delta):
+        answer.provider_specific_fields = {**(answer.provider_specific_fields or {}), **fields}
+    for piece in getattr(delta, "tool_calls", None) or ():
+        wanted = answer.calls.setdefault(piece.index or 0, WantedCall())
+        wanted.name += piece.function.name or ""
+        wanted.arguments += piece.function.arguments or ""
+        wanted.provider_specific_fields = _fields(piece) or wanted.provider_specific_fields
+        size += len(piece.function.arguments or "")
+    return size
+
+
+def _fields(part: Any) -> dict[str, Any] | None:
+    fields = getattr(part, "provider_specific_fields", None) or {}
+    return {name: value for name, value in fields.items() if value is not None} or None
+
+
+def _read_whole(response: Any, answer: Answer) -> None:
+    for choice in response.choices[:1]:
+        message = choice.message
+        answer.text_pieces = [message.content or ""]
+        answer.reasoning_pieces = [getattr(message, "reasoning_content", None) or ""]
+        answer.thinking_blocks = [dict(block) for block in getattr(message, "thinking_blocks", None) or ()]
+        answer.provider_specific_fields = _fields(message)
+        answer.finish_reason = choice.finish_reason
+        for index, call in enumerate(message.tool_calls or ()):
+            answer.calls[index] = WantedCall(
+                name=call.function.name or "",
+                arguments=call.function.arguments or "",
+                provider_specific_fields=_fields(call),
+            )
+    answer.model = response.model or answer.model
+    answer.usage = _usage(getattr(response, "usage", None))
+
+
+def _usage(usage: Any) -> Usage:
+    if usage is None:
+        return Usage(model_calls=1)
+    read = getattr(usage, "prompt_tokens_details", None)
+    written = getattr(usage, "completion_tokens_details", None)
+    return Usage(
+        model_calls=1,
+        input_tokens=usage.prompt_tokens or 0,
+        output_tokens=usage.completion_tokens or 0,
+        cached_input_tokens=getattr(read, "cached_tokens", None) or 0,
+        reasoning_tokens=getattr(written, "reasoning_tokens", None) or 0,
+    )
+
+
+def _priced(litellm: ModuleType, model: str, endpoint: Endpoint, usage: Usage) -> Usage:
+    if endpoint.input_cost_per_token is not None and endpoint.output_cost_per_token is not None:
+        cost = (
+            usage.input_tokens * endpoint.input_cost_per_token
+            + usage.output_tokens * endpoint.output_cost_per_token
+        )
+        return usage.model_copy(update={"cost_usd": cost})
+    try:
+        read, written = litellm.cost_per_token(
+            model=model,
+            prompt_tokens=usage.input_tokens,
+            completion_tokens=usage.output_tokens,
+            cache_read_input_tokens=usage.cached_input_tokens,
+        )
+    except Exception:  # noqa: BLE001 - litellm raises a plain Exception for a model without a price
+        return usage.model_copy(update={"unpriced_calls": 1})
+    return usage.model_copy(update={"cost_usd": read + written})
+
+
+@lru_cache(maxsize=256)
+def _missing_keys(model: str) -> tuple[str, ...]:
+    return tuple(load().validate_environment(model=model).get("missing_keys", ()))
+
+
+def _check_credentials(litellm: ModuleType, model: str, endpoint: Endpoint) -> None:
+    if endpoint.api_key_env and not endpoint.key:
+        missing: tuple[str, ...] = (endpoint.api_key_env,)
+    elif endpoint.key or endpoint.api_base:
+        return
+    else:
+        missing = tuple(name for name in _missing_keys(model) if not os.environ.get(name))
+    if missing:
+        names = " or ".join(missing)
+        raise failure(
+            "ModelCredentialsMissing",
+            f"model {model!r} needs {names} in the worker's environment",
+            retryable=False,
+        )
+
+
+def classified(error: Exception, model: str) -> ApplicationError:
+    """Give a vendor's error its type and its retry posture, in this one place.
+
+    Retried: 408, 409, 429, 5xx, connections that fail or break, answers that can't be read. Never the other 4xx, since the
+    same request would fail the same way. The status decides, since litellm's classes do not follow it.
+    """
+    litellm = load()
+    status = getattr(error, "status_code", None)
+    if isinstance(error, litellm.ContextWindowExceededError):
+        name, retryable = "ContextWindowExceeded", False
+    elif isinstance(error, litellm.ContentPolicyViolationError):
+        name, retryable = "ModelContentRefused", False
+    elif isinstance(error, litellm.Timeout):
+        name, retryable = "ModelTimeout", True
+    elif isinstance(status, int) and 400 <= status < 500:
+        name, retryable = _BY_STATUS.get(status, ("ModelRequestInvalid", False))
+    else:
+        name, retryable = "ModelUnavailable", True
+    message = getattr(error, "message", None) or str(error)
+    return failure(name, f"{model}: {message}", retryable=retryable, delay=_retry_after(error))
+
+
+def _retry_after(error: Exception) -> timedelta | None:
+    headers = getattr(error, "litellm_response_headers", None) or {}
+    value = headers.get("retry-after") if hasattr(headers, "get") else None
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    if not 0 < seconds < float("inf"):
+        return None
+    return timedelta(seconds=min(seconds, _LONGEST_RETRY_AFTER_SECONDS))

@@ -1,0 +1,127 @@
+"""`agent.load`: which agent a run is pinned to, and what its model is first told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jsonschema
+from jsonschema.exceptions import SchemaError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from holdfast import wire
+from holdfast.activities.goals import render
+from holdfast.activities.guard import run_key
+from holdfast.activities.transcripts import TranscriptCache
+from holdfast.agent import Agent
+from holdfast.bounds import REQUEST_MAX_BYTES, TOOL_OUTPUT_MAX_CHARS, cut, to_json
+from holdfast.calls import LoadedAgent
+from holdfast.errors import DefinitionError, HoldfastError, InputInvalid
+from holdfast.run import RunRequest
+from holdfast.tools import ToolSpec
+
+
+class AgentActivities:
+    """The agents and tools that one worker was started with."""
+
+    def __init__(
+        self,
+        agents: Mapping[str, Agent],
+        tools: Mapping[str, ToolSpec],
+        cache: TranscriptCache,
+        *,
+        search_attributes: Callable[[], bool] = lambda: False,
+        tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS,
+    ) -> None:
+        self._agents = agents
+        self._tools = dict(tools)
+        self._cache = cache
+        self._search_attributes = search_attributes
+        self._tool_output_max_chars = tool_output_max_chars
+
+    @activity.defn(name=wire.AGENT_LOAD)
+    def load(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Look the agent up, check the input and render the goal; returns a LoadedAgent's wire form."""
+        try:
+            return self._load(RunRequest.read(request)).wire()
+        except HoldfastError as error:
+            raise ApplicationError(cut(str(error)), type=type(error).__name__, non_retryable=True) from None
+
+    @activity.defn(name=wire.AGENT_LIST_ACTIVITY)
+    def catalog(self) -> list[dict[str, Any]]:
+        """Describe the agents that this worker knows by name."""
+        return [
+            {
+                "name": agent.name,
+                "description": agent.description,
+                "model": agent.model,
+                "tools": agent.tool_names,
+                "revision": agent.resolved(self._tools).revision,
+            }
+            for _, agent in sorted(self._agents.items())
+        ]
+
+    def _load(self, request: RunRequest) -> LoadedAgent:
+        agent = self._named(request.agent) if isinstance(request.agent, str) else request.agent
+        agent = agent.resolved(self._tools)
+        if request.revision not in (None, agent.revision):
+            raise InputInvalid(
+                {"revision": f"{request.revision!r} is not what this worker has: {agent.revision!r}"}
+            )
+        check_input(agent, request.input)
+        loaded = LoadedAgent(
+            agent=agent,
+            revision=agent.revision,
+            prompts=first_messages(agent, request),
+            search_attributes=self._search_attributes(),
+            tool_output_max_chars=self._tool_output_max_chars,
+        )
+        self._cache.held(run_key(activity.info())).agent = agent
+        return loaded
+
+    def _named(self, name: str) -> Agent:
+        if name not in self._agents:
+            known = ", ".join(sorted(self._agents)) or "none"
+            raise InputInvalid({"agent": f"no agent is named {name!r} on this worker; it knows: {known}"})
+        return self._agents[name]
+
+
+def check_input(agent: Agent, given: dict[str, Any]) -> None:
+    """Raise InputInvalid, with every field's message, for an input that does not fit the agent's schema."""
+    if agent.input_schema is None:
+        return
+    try:
+        validator = jsonschema.validators.validator_for(agent.input_schema)
+        validator.check_schema(agent.input_schema)
+    except SchemaError as error:
+        raise DefinitionError(
+            f"agent {agent.name!r}: input_schema is no JSON schema: {error.message}"
+        ) from None
+    errors = {
+        ".".join(["input", *map(str, error.absolute_path)]): cut(error.message, 300)
+        for error in validator(agent.input_schema).iter_errors(given)
+    }
+    if errors:
+        raise InputInvalid(errors)
+
+
+def first_messages(agent: Agent, request: RunRequest) -> tuple[str, ...]:
+    """Return the first user messages: the rendered goal (or else the input as JSON), then the request's message."""
+    messages: list[str] = []
+    if agent.goal:
+        messages.append(render(agent.goal, request.input))
+    elif request.input and request.message is None:
+        messages.append(to_json(request.input))
+    if request.message:
+        text = request.message
+        if request.input and not agent.goal:
+            text += f"\n\nInput: {to_json(request.input)}"
+        messages.append(text)
+    if not messages or not any(text.strip() for text in messages):
+        raise InputInvalid(
+            {"message": "there is nothing to do: give a message, an input, or the agent a goal"}
+        )
+    if any(len(text.encode()) > REQUEST_MAX_BYTES for text in messages):
+        raise InputInvalid({"message": f"the first message is larger than {REQUEST_MAX_BYTES:,} bytes"})
+    return tuple(messages)

@@ -1,0 +1,57 @@
+"""The seam to a model vendor: what is asked, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.agent import ModelSettings
+from holdfast.message import Usage
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """One request to a model."""
+
+    model: str
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    settings: ModelSettings
+
+
+@dataclass
+class WantedCall:
+    """A tool call as the provider sent it."""
+
+    name: str = ""
+    arguments: str = ""
+    provider_specific_fields: dict[str, Any] | None = None
+
+
+@dataclass
+class Answer:
+    """A model's answer, as it grows: what has arrived when a call is cancelled is its partial answer."""
+
+    model: str = ""
+    text_pieces: list[str] = field(default_factory=list)
+    reasoning_pieces: list[str] = field(default_factory=list)
+    thinking_blocks: list[dict[str, Any]] = field(default_factory=list)
+    provider_specific_fields: dict[str, Any] | None = None
+    calls: dict[int, WantedCall] = field(default_factory=dict)
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self.text_pieces)
+
+    @property
+    def reasoning(self) -> str:
+        """The model's own account of its thinking so far."""
+        return "".join(self.reasoning_pieces)
+
+
+Complete = Callable[[ModelRequest, Answer], Awaitable[None]]
+"""Asks a model and fills the answer in; raises ApplicationError, whose retry posture is set."""

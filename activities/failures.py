@@ -1,0 +1,55 @@
+"""One posture for every failure: what is retried, how soon, and what its recorded text may hold."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from holdfast.activities.secrets import Scrubber
+from holdfast.bounds import cut
+
+_FIRST_DELAY_SECONDS = 1.0
+_LONGEST_DELAY_SECONDS = 60.0
+
+
+def backoff(attempt: int) -> timedelta:
+    """Return how long to rest after a failed attempt: 1 s doubling to 60 s, of which a random half is left out.
+
+    Full jitter is AWS's (Exponential Backoff And Jitter, 2015); half of it keeps a floor. The delay stands in the error
+    itself, so that the retry policy's own interval can stay short for attempts that died with their worker.
+    """
+    ceiling = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2 ** (attempt - 1))
+    return timedelta(seconds=ceiling * random.uniform(0.5, 1.0))
+
+
+def failure(
+    error_type: str, message: str, *, retryable: bool, delay: timedelta | None = None
+) -> ApplicationError:
+    """Make the error that history records, with its retry posture."""
+    if retryable and delay is None:
+        delay = backoff(activity.info().attempt)
+    return ApplicationError(
+        cut(message),
+        type=error_type,
+        non_retryable=not retryable,
+        next_retry_delay=delay if retryable else None,
+    )
+
+
+def recorded(error: BaseException, scrub: Scrubber) -> ApplicationError:
+    """Turn any exception into one that is safe to record: typed, cut to 4 KB, without secrets, without its cause."""
+    if isinstance(error, ApplicationError):
+        return ApplicationError(
+            cut(scrub.text(error.message)),
+            type=error.type,
+            non_retryable=error.non_retryable,
+            next_retry_delay=error.next_retry_delay,
+        )
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure itself
+        message = "(its text can't be read)"
+    return failure(type(error).__name__[:200], scrub.text(message), retryable=True)

@@ -1,0 +1,147 @@
+"""What every activity of ours gets: a heartbeat from its first line, bound log names, and errors fit to record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import CancelledError
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ActivityOutboundInterceptor,
+    ExecuteActivityInput,
+    Interceptor,
+)
+
+from holdfast import ids
+from holdfast.activities.failures import failure, recorded
+from holdfast.activities.secrets import Scrubber
+from holdfast.activities.transcripts import RunKey, TranscriptCache
+
+BEAT_SECONDS = 0.4
+_log = structlog.get_logger("holdfast.activity")
+
+
+class Guard(Interceptor):
+    """Guards the activities named, and leaves those of other people alone."""
+
+    def __init__(
+        self, names: Collection[str], tools: Collection[str], scrub: Scrubber, cache: TranscriptCache
+    ) -> None:
+        self.names = frozenset(names) | frozenset(tools)
+        self.tools = frozenset(tools)
+        self.scrub = scrub
+        self.cache = cache
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
+        """Wrap one execution (Temporal's own signature)."""
+        return _Guarded(next, self) if activity.info().activity_type in self.names else next
+
+
+class Heart:
+    """Beats for one activity, repeating the last details that it gave, so that none are lost."""
+
+    def __init__(self, outbound: ActivityOutboundInterceptor) -> None:
+        self._outbound = outbound
+        self._loop = asyncio.get_running_loop()
+        self._details: tuple[Any, ...] = tuple(activity.info().heartbeat_details)
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Beat now and then until stopped."""
+        self._handle = self._loop.call_later(BEAT_SECONDS, self._tick)
+
+    def stop(self) -> None:
+        """Beat no more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def tell(self, *details: Any) -> None:
+        """Replace the details, from the worker's loop; the next beat carries them."""
+        self._details = details
+
+    def tell_from_thread(self, *details: Any) -> None:
+        """Replace the details from any thread, and beat at once."""
+        self._loop.call_soon_threadsafe(self._tell_now, details)
+
+    def _tell_now(self, details: tuple[Any, ...]) -> None:
+        self._details = details
+        if self._handle is not None:
+            self._outbound.heartbeat(*self._details)
+
+    def _tick(self) -> None:
+        self._outbound.heartbeat(*self._details)
+        self.start()
+
+
+_hearts: dict[bytes, Heart] = {}
+
+
+def heart() -> Heart:
+    """Return the heart of the activity that runs here."""
+    return _hearts[activity.info().task_token]
+
+
+class _Guarded(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, guard: Guard) -> None:  # noqa: A002
+        super().__init__(next)
+        self._guard = guard
+
+    def init(self, outbound: ActivityOutboundInterceptor) -> None:
+        self._heart = Heart(outbound)
+        super().init(outbound)
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
+        info = activity.info()
+        _hearts[info.task_token] = self._heart
+        self._heart.start()
+        names = _log_names(info, input.args, self._guard)
+        try:
+            with structlog.contextvars.bound_contextvars(**names):
+                result = await super().execute_activity(input)
+            if info.activity_type in self._guard.tools:
+                self._guard.cache.feed_output(run_key(info), info.activity_id, result)
+            return result
+        except (asyncio.CancelledError, CancelledError):
+            if activity.cancellation_details() is None and activity.is_worker_shutdown():
+                raise failure("WorkerShutdown", "the worker shut down", retryable=True) from None
+            raise
+        except Exception as error:  # noqa: BLE001 - every failure is made fit to record here
+            safe = recorded(error, self._guard.scrub)
+            _log.warning(
+                "activity.failed",
+                error=safe.type,
+                message=safe.message,
+                retryable=not safe.non_retryable,
+                **names,
+            )
+            raise safe from None
+        finally:
+            self._heart.stop()
+            _hearts.pop(info.task_token, None)
+
+
+def run_key(info: activity.Info) -> RunKey:
+    """Return the key of the run that an activity belongs to."""
+    return info.workflow_id or "", info.workflow_run_id or ""
+
+
+def _log_names(info: activity.Info, args: Sequence[Any], guard: Guard) -> dict[str, Any]:
+    names: dict[str, Any] = {
+        "run_id": info.workflow_id,
+        "activity": info.activity_type,
+        "attempt": info.attempt,
+    }
+    agent = guard.cache.agent(run_key(info))
+    if agent is not None:
+        names["agent"] = agent.name
+    if info.activity_type in guard.tools:
+        names["call_id"] = info.activity_id
+        names["step"] = ids.step_of_call(info.activity_id)
+    elif args and hasattr(args[0], "step"):
+        names["step"] = args[0].step
+    return names

@@ -1,0 +1,123 @@
+"""Where async tools run: a loop of their own, so that one that blocks stalls neither runs nor heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+_START_SECONDS = 0.5
+_STOP_SECONDS = 10.0
+
+
+class ToolLoops:
+    """One event loop in a thread for all async tools; a new one when it does not take a call within half a second.
+
+    Tools may therefore share clients and locks made at module level, as they may in any asyncio program, and a tool that
+    blocks its loop delays only those calls that were on it already.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Run a coroutine there and return its result; a cancellation waits until the coroutine has ended."""
+        while True:
+            loop = self._current()
+            call = _Call(make, loop)
+            if await call.started(_START_SECONDS):
+                return await call.result()
+            if not call.give_up():
+                return await call.result()
+            self._retire(loop)
+
+    def _current(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_host, args=(self._loop,), name="holdfast-tools", daemon=True).start()
+            return self._loop
+
+    def _retire(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            if self._loop is loop:
+                self._loop = None
+
+
+class _Call:
+    """One coroutine on its way to another thread's loop; it starts there once, or not at all."""
+
+    def __init__(
+        self, make: Callable[[], Coroutine[Any, Any, Any]], there: asyncio.AbstractEventLoop
+    ) -> None:
+        self._make = make
+        self._there = there
+        self._here = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._begun = False
+        self._abandoned = False
+        self._task: asyncio.Task[Any] | None = None
+        self._start = asyncio.Event()
+        self._done: asyncio.Future[Any] = self._here.create_future()
+        there.call_soon_threadsafe(self._begin, context=contextvars.copy_context())
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._abandoned:
+                return
+            self._begun = True
+        self._here.call_soon_threadsafe(self._start.set)
+        self._task = self._there.create_task(self._make())
+        self._task.add_done_callback(self._settle)
+
+    def _settle(self, task: asyncio.Task[Any]) -> None:
+        self._here.call_soon_threadsafe(self._hand_over, task)
+
+    def _hand_over(self, task: asyncio.Task[Any]) -> None:
+        if self._done.done():
+            return
+        if task.cancelled():
+            self._done.cancel()
+        elif (error := task.exception()) is not None:
+            self._done.set_exception(error)
+        else:
+            self._done.set_result(task.result())
+
+    async def started(self, seconds: float) -> bool:
+        """Say whether it started within so many seconds."""
+        try:
+            await asyncio.wait_for(self._start.wait(), seconds)
+        except TimeoutError:
+            return False
+        except asyncio.CancelledError:
+            if not self.give_up():
+                await self._stop()
+            raise
+        return True
+
+    def give_up(self) -> bool:
+        """Make sure that it never starts; False when it has begun after all."""
+        with self._lock:
+            self._abandoned = not self._begun
+            return self._abandoned
+
+    async def result(self) -> Any:
+        """Wait for what it returns."""
+        try:
+            return await asyncio.shield(self._done)
+        except asyncio.CancelledError:
+            if not self._done.done():
+                await self._stop()
+            raise
+
+    async def _stop(self) -> None:
+        self._there.call_soon_threadsafe(lambda: self._task and self._task.cancel())
+        await asyncio.wait([self._done], timeout=_STOP_SECONDS)
+
+
+def _host(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()

@@ -1,0 +1,206 @@
+"""`model.call`: one answer of a model, asked by reference to a transcript that history holds already."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+from temporalio import activity
+from temporalio.client import WorkflowHandle
+
+from holdfast import ids, wire
+from holdfast.activities.answer import Answer, Complete, ModelRequest
+from holdfast.activities.failures import failure
+from holdfast.activities.guard import heart
+from holdfast.activities.secrets import Scrubber
+from holdfast.activities.transcripts import Held, RunKey, TranscriptCache
+from holdfast.agent import Agent
+from holdfast.bounds import HEARTBEAT_TAIL_BYTES, TURN_MAX_BYTES, TURN_MAX_TOOL_CALLS, cut, json_size
+from holdfast.calls import ModelCall, Page
+from holdfast.message import Message, ToolCall, Turn
+
+_log = structlog.get_logger("holdfast.model")
+_SHOW_EVERY_SECONDS = 0.25
+
+CLOSING_NOTE = (
+    "The limit {limit} of this run is reached. Answer now, from what is known so far; no more tools can be called. "
+    "Say plainly what is still open."
+)
+
+
+class ModelActivities:
+    """The model calls of one worker."""
+
+    def __init__(self, complete: Complete, cache: TranscriptCache, scrub: Scrubber) -> None:
+        self._complete = complete
+        self._cache = cache
+        self._scrub = scrub
+
+    @activity.defn(name=wire.MODEL_CALL)
+    async def call(self, call: ModelCall) -> dict[str, Any]:
+        """Ask the model for the next turn; returns a Turn's wire form, a partial one when the call is cancelled."""
+        info = activity.info()
+        key = (info.workflow_id or "", info.workflow_run_id or "")
+        run = activity.client().get_workflow_handle(key[0], run_id=key[1])
+        held = self._cache.held(key)
+        if held.agent is None:
+            held.agent = Agent.model_validate(await run.query(wire.AGENT, result_type=dict))
+        request = _request(call, held.agent, await self._messages(held, run, call))
+        answer = Answer(model=call.model)
+        showing = asyncio.create_task(_show(answer))
+        seconds = request.settings.timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self._complete(request, answer)
+        except TimeoutError:
+            raise failure(
+                "ModelTimeout", f"{call.model}: no answer within {seconds:g} s", retryable=True
+            ) from None
+        except asyncio.CancelledError:
+            if not _cancel_requested():
+                raise
+            return _turn(answer, call, self._scrub, partial=True).wire()
+        finally:
+            showing.cancel()
+        if not answer.text.strip() and not answer.calls:
+            raise failure("ModelAnswerEmpty", f"{call.model}: the answer was empty", retryable=True)
+        turn = _turn(answer, call, self._scrub)
+        self._feed(key, held, call, turn)
+        usage = turn.usage
+        _log.info(
+            "model.called",
+            model=turn.model,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_usd=usage.cost_usd,
+            tool_calls=len(turn.message.tool_calls),
+        )
+        return turn.wire()
+
+    async def _messages(
+        self, held: Held, run: WorkflowHandle[Any, Any], call: ModelCall
+    ) -> list[dict[str, Any]]:
+        reference = call.transcript
+        pushed = {each.index: each.message for each in call.pushed}
+        held.advance(reference, pushed, call.tool_output_max_chars)
+        if not held.matches(reference):
+            if len(held.messages) >= reference.length:
+                held.clear()
+            await _fetch(held, run, reference.length)
+        if not held.matches(reference):
+            held.clear()
+            await _fetch(held, run, reference.length)
+        if not held.matches(reference):
+            held.clear()
+            raise failure(
+                "TranscriptMismatch", "the run's transcript is not the one referred to", retryable=True
+            )
+        return held.messages[: reference.length]
+
+    def _feed(self, key: RunKey, held: Held, call: ModelCall, turn: Turn) -> None:
+        if len(held.messages) > call.transcript.length:
+            held.cut_to(call.transcript.length)
+        held.append(turn.message.wire())
+        self._cache.count(key)
+
+
+async def _fetch(held: Held, run: WorkflowHandle[Any, Any], length: int) -> None:
+    """Ask the running workflow for the messages that are missing."""
+    start: int | None = len(held.messages)
+    while start is not None and start < length:
+        page = Page.model_validate(
+            await run.query(wire.TRANSCRIPT, {"start": start, "stop": length}, result_type=dict)
+        )
+        for message in page.messages:
+            held.append(message)
+        start = page.next
+
+
+def _request(call: ModelCall, agent: Agent, messages: list[dict[str, Any]]) -> ModelRequest:
+    asked = [dict(message) for message in messages]
+    if agent.instructions:
+        asked.insert(0, {"role": "system", "content": agent.instructions})
+    tools: list[dict[str, Any]] = []
+    if call.closing is not None:
+        asked.append({"role": "user", "content": CLOSING_NOTE.format(limit=call.closing)})
+    else:
+        tools = [
+            {"type": "function", "function": spec.model_dump(include={"name", "description", "parameters"})}
+            for spec in agent.tool_specs
+        ]
+    return ModelRequest(model=call.model, messages=asked, tools=tools, settings=agent.model_settings)
+
+
+def _turn(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool = False) -> Turn:
+    """Make what is recorded: safe text, ids that are unique in the run, at most 32 calls and 256 KB."""
+    room = TURN_MAX_BYTES - 4096
+    text = cut(_clean(answer.text, scrub), room // 2)
+    room -= json_size(text)
+    reasoning = cut(_clean(answer.reasoning, scrub), room // 4)
+    room -= json_size(reasoning)
+    extras = scrub.json({"blocks": answer.thinking_blocks, "fields": answer.provider_specific_fields})
+    if _size(extras) < room // 2:
+        room -= _size(extras)
+    else:
+        extras = {}
+    calls: list[ToolCall] = []
+    wanted = [] if partial else [each for _, each in sorted(answer.calls.items())]
+    for each in [] if asked.closing else wanted[:TURN_MAX_TOOL_CALLS]:
+        name, arguments = cut(_clean(each.name, scrub), 256), _clean(each.arguments, scrub)
+        call_id = ids.call_id(asked.step, len(calls), name, arguments)
+        call = ToolCall.of(call_id, name, arguments, provider_specific_fields=each.provider_specific_fields)
+        room -= _size(call.wire())
+        if room < 0:
+            break
+        calls.append(call)
+    message = Message(
+        role="assistant",
+        content=text or None,
+        tool_calls=tuple(calls),
+        reasoning_content=reasoning or None,
+        thinking_blocks=extras.get("blocks") or None,
+        provider_specific_fields=extras.get("fields") or None,
+    )
+    return Turn(
+        message=message,
+        model=answer.model,
+        usage=answer.usage,
+        finish_reason=answer.finish_reason,
+        dropped_tool_calls=len(wanted) - len(calls),
+        partial=partial,
+    )
+
+
+def _clean(text: str, scrub: Scrubber) -> str:
+    return scrub.text(text.encode(errors="replace").decode())
+
+
+def _size(value: Any) -> int:
+    try:
+        return json_size(value)
+    except (TypeError, ValueError):
+        return TURN_MAX_BYTES
+
+
+def _cancel_requested() -> bool:
+    details = activity.cancellation_details()
+    return details is not None and details.cancel_requested
+
+
+async def _show(answer: Answer) -> None:
+    """Heartbeat the end of the text so far, with the place where it begins, for readers of live text."""
+    beating, shown = heart(), 0
+    while True:
+        await asyncio.sleep(_SHOW_EVERY_SECONDS)
+        if len(answer.text) > shown:
+            shown = len(answer.text)
+            tail = answer.text[-HEARTBEAT_TAIL_BYTES // 4 :]
+            beating.tell({"offset": shown - len(tail), "text": tail})
+
+
+def warm_up() -> None:
+    """Import the vendor's library ahead of the first call."""
+    from holdfast.activities import _litellm
+
+    _litellm.load()

@@ -1,0 +1,44 @@
+"""Known secret values are taken out of whatever is recorded: providers echo keys, and so do careless tools."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_NAMED_SECRET = re.compile(r"(API_?KEY|_KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+_SHORTEST = 8
+
+
+class Scrubber:
+    """Replaces each known secret by its name."""
+
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        by_length = sorted(secrets.items(), key=lambda item: -len(item[1]))
+        self._names = {value: name for name, value in by_length if len(value) >= _SHORTEST}
+        self._pattern = re.compile("|".join(map(re.escape, self._names))) if self._names else None
+
+    @classmethod
+    def of_environment(cls, more: Iterable[tuple[str, str]] = ()) -> Scrubber:
+        """Know every environment variable whose name says that it holds a secret, and `more` (name, value) pairs."""
+        named = {name: value for name, value in os.environ.items() if _NAMED_SECRET.search(name)}
+        return cls({**named, **dict(more)})
+
+    def text(self, text: str) -> str:
+        """Return a text without secrets."""
+        if self._pattern is None:
+            return text
+        return self._pattern.sub(lambda found: f"[secret {self._names[found.group()]}]", text)
+
+    def json(self, value: Any) -> Any:
+        """Return JSON data without secrets, in keys as well."""
+        if self._pattern is None:
+            return value
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(key): self.json(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self.json(each) for each in value]
+        return value

@@ -1,0 +1,115 @@
+"""What this process holds of the runs that it serves, so that history need not carry a conversation twice."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast.agent import Agent
+from holdfast.bounds import canonical_json, cut_chars, to_json
+from holdfast.calls import Reference
+from holdfast.message import chain, tool_message
+
+_MOST_RUNS = 10_000
+
+RunKey = tuple[str, str]
+"""Workflow id and Temporal run id: one link of a run's chain."""
+
+
+class Held:
+    """One run's messages in wire form, as far as this process knows them, and tool outputs that have no place yet."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.outputs: dict[str, str] = {}
+        self.agent: Agent | None = None
+        self.size = 0
+        self._digests: list[str] = []
+        self._unsettled: list[str] = []
+
+    def append(self, message: dict[str, Any]) -> None:
+        """Add the next message."""
+        text = canonical_json(message)
+        self._digests.append(chain(self._digests[-1] if self._digests else "", text))
+        self.messages.append(message)
+        self.size += len(text)
+        if message["role"] == "assistant":
+            self._unsettled = [call["id"] for call in message.get("tool_calls", ())]
+        elif message["role"] == "tool":
+            self._unsettled = self._unsettled[1:]
+
+    def cut_to(self, length: int) -> None:
+        """Forget the messages from `length` on."""
+        kept = self.messages[:length]
+        self.clear()
+        for message in kept:
+            self.append(message)
+
+    def clear(self) -> None:
+        """Forget all messages, but not the agent and the outputs."""
+        self.messages, self._digests, self._unsettled, self.size = [], [], [], 0
+
+    def advance(self, reference: Reference, pushed: Mapping[int, dict[str, Any]], max_chars: int) -> None:
+        """Go as far towards a reference as what was pushed and fed allows."""
+        while len(self.messages) < reference.length:
+            message = pushed.get(len(self.messages))
+            if message is None:
+                call = self._unsettled[0] if self._unsettled else None
+                if call is None or call not in self.outputs:
+                    return
+                message = tool_message(call, cut_chars(self.outputs.pop(call), max_chars)).wire()
+            self.append(message)
+
+    def matches(self, reference: Reference) -> bool:
+        """Say whether the reference's messages are all here, and the same."""
+        if len(self.messages) < reference.length:
+            return False
+        return not reference.length or self._digests[reference.length - 1] == reference.digest
+
+
+class TranscriptCache:
+    """The runs held by this process: the least recently used go first once they take more than `max_bytes`."""
+
+    def __init__(self, max_bytes: int = 64 * 1024 * 1024) -> None:
+        self.max_bytes = max_bytes
+        self._runs: OrderedDict[RunKey, Held] = OrderedDict()
+        self._counted: dict[RunKey, int] = {}
+        self._total = 0
+
+    def held(self, key: RunKey) -> Held:
+        """Return what is held of a run, empty for a new one."""
+        held = self._runs.setdefault(key, Held())
+        self._runs.move_to_end(key)
+        return held
+
+    def agent(self, key: RunKey) -> Agent | None:
+        """Return a run's agent, if this process holds it."""
+        held = self._runs.get(key)
+        return held.agent if held is not None else None
+
+    def feed_output(self, key: RunKey, call_id: str, output: Any) -> None:
+        """Keep the recorded output of a tool that ran here, until the next model call finds its place."""
+        held = self.held(key)
+        held.outputs[call_id] = tool_text(output)
+        held.size += len(held.outputs[call_id])
+        self.count(key)
+
+    def count(self, key: RunKey) -> None:
+        """Take a run's new size into account, and forget the least recently used runs beyond the bound."""
+        size = self._runs[key].size
+        self._total += size - self._counted.get(key, 0)
+        self._counted[key] = size
+        while (self._total > self.max_bytes or len(self._runs) > _MOST_RUNS) and len(self._runs) > 1:
+            oldest, _ = self._runs.popitem(last=False)
+            self._total -= self._counted.pop(oldest, 0)
+
+
+def tool_text(output: Any) -> str:
+    """Return a tool's recorded output as a text: a text as it is, other JSON compactly."""
+    return output if isinstance(output, str) else to_json(output)
+
+
+def tool_content(output: Any, max_chars: int) -> str:
+    """Return a tool's recorded output as the model sees it."""
+    return cut_chars(tool_text(output), max_chars)

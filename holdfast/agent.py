@@ -1,0 +1,134 @@
+"""Agents: what to run, as frozen data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+
+from holdfast.bounds import REQUEST_MAX_BYTES, TURN_MAX_TOOL_CALLS, canonical_json, json_size
+from holdfast.data import Data
+from holdfast.errors import DefinitionError
+from holdfast.tools import Tool, ToolSpec
+
+
+class ModelSettings(Data):
+    """How the model is asked; endpoints and keys are the worker's, never an agent's."""
+
+    stream: bool = True
+    """Stream the answer: live text, and a partial answer when cancelled, for about a quarter more CPU a step."""
+    timeout_seconds: float = Field(default=600, gt=0, le=86_400)
+    """Seconds that one attempt may take."""
+    max_attempts: int = Field(default=6, ge=1, le=100)
+    """Attempts before the run fails with the cause."""
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    stop: tuple[str, ...] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = Field(default=None, allow_inf_nan=False)
+    frequency_penalty: float | None = Field(default=None, allow_inf_nan=False)
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    tool_choice: Literal["auto", "required", "none"] | None = None
+    parallel_tool_calls: bool | None = None
+
+    def request_options(self) -> dict[str, Any]:
+        """Return what goes to the provider as it stands."""
+        return self.model_dump(exclude={"stream", "timeout_seconds", "max_attempts"}, exclude_none=True)
+
+
+class Limits(Data):
+    """Bounds of one run, all exact: a limit of 2 makes 2 calls, never 3.
+
+    A limit is reached when its count is used up. The last model call that a limit allows is made without tools and asks
+    for an answer from what is known, and the run ends `degraded`.
+    """
+
+    max_steps: int = Field(default=50, ge=1)
+    """Turns of the loop: one model call each, and the tool calls that it asked for."""
+    max_model_calls: int = Field(default=100, ge=1)
+    """Model calls of the whole run; retries of one call count once."""
+    max_tool_calls: int = Field(default=500, ge=0)
+    """Tool calls of the whole run; those beyond it are refused, and the model is told."""
+    max_parallel_tools: int = Field(default=16, ge=1, le=TURN_MAX_TOOL_CALLS)
+    """Tool calls under way at once."""
+    max_tool_calls_per_turn: int = Field(default=TURN_MAX_TOOL_CALLS, ge=1, le=TURN_MAX_TOOL_CALLS)
+    """Tool calls of one answer; those beyond it are refused, and the model is told."""
+
+
+class Agent(Data):
+    """What to run. Everything but `name` and `model` has a default; `revision` is the hash of its canonical JSON."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,118}[A-Za-z0-9])?$")
+    """At most 120 letters, digits, spaces, dots, dashes and underscores."""
+    model: str = Field(min_length=1, max_length=200)
+    """Any model name that litellm takes, such as openai/gpt-5-mini."""
+    description: str = ""
+    instructions: str = ""
+    """The system message."""
+    goal: str = ""
+    """Jinja template of the first user message, rendered with the run's input."""
+    input_schema: dict[str, JsonValue] | None = None
+    """JSON schema of a run's input, which is refused where it does not fit."""
+    tools: Annotated[Sequence[ToolSpec | Tool[..., Any] | str], AfterValidator(tuple)] = ()
+    """Functions made tools by `@tool`; in JSON, the name of a tool that the worker has, or a whole ToolSpec."""
+    model_settings: ModelSettings = ModelSettings()
+    limits: Limits = Limits()
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _tools_are_tools(cls, tools: Any) -> Any:
+        if isinstance(tools, Iterable) and not isinstance(tools, str | dict):
+            tools = list(tools)
+            for each in tools:
+                if callable(each) and not isinstance(each, Tool):
+                    raise ValueError(
+                        f"{getattr(each, '__name__', each)!r} is a bare function: put @tool on it"
+                    )
+        return tools
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Agent:
+        names = self.tool_names
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two tools are named {name!r}")
+        if json_size(self.wire()) > REQUEST_MAX_BYTES:
+            raise ValueError(f"is larger than {REQUEST_MAX_BYTES:,} bytes")
+        return self
+
+    @property
+    def tool_names(self) -> list[str]:
+        """The names of its tools, in order."""
+        return [each if isinstance(each, str) else spec_of(each).name for each in self.tools]
+
+    @property
+    def functions(self) -> list[Tool[..., Any]]:
+        """Those of its tools that are Python functions of this process."""
+        return [each for each in self.tools if isinstance(each, Tool)]
+
+    @property
+    def revision(self) -> str:
+        """The hash of its canonical JSON: 12 hex digits that change when anything of the agent does."""
+        return hashlib.sha256(canonical_json(self.wire()).encode()).hexdigest()[:12]
+
+    def resolved(self, known: dict[str, ToolSpec]) -> Agent:
+        """Return the same agent as pure data, every tool a ToolSpec; DefinitionError for a name that `known` lacks."""
+        missing = [each for each in self.tools if isinstance(each, str) and each not in known]
+        if missing:
+            raise DefinitionError(f"agent {self.name!r}: no tool named {', '.join(map(repr, missing))}")
+        specs = tuple(known[each] if isinstance(each, str) else spec_of(each) for each in self.tools)
+        return self.model_copy(update={"tools": specs})
+
+    @property
+    def tool_specs(self) -> list[ToolSpec]:
+        """The specifications of its tools; only for an agent that is `resolved`."""
+        return [spec_of(each) for each in self.tools if not isinstance(each, str)]
+
+
+def spec_of(declared: ToolSpec | Tool[..., Any]) -> ToolSpec:
+    """Return a tool's specification, whichever form it stands in."""
+    return declared.spec if isinstance(declared, Tool) else declared

@@ -1,0 +1,83 @@
+"""Every size that Holdfast promises, in one place (bytes are of UTF-8; JSON is compact)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+REQUEST_MAX_BYTES = 256 * 1024
+"""A run's input, its metadata, an inline agent or a user message: refused beyond it."""
+TURN_MAX_BYTES = 256 * 1024
+"""One answer of a model, its tool calls included: the rest is dropped and counted."""
+TURN_MAX_TOOL_CALLS = 32
+"""Tool calls of one answer that are kept; the model is told how many were dropped."""
+TOOL_OUTPUT_RECORDED_BYTES = 64 * 1024
+"""One tool's output in history: cut beyond it, with a note of its size."""
+TOOL_OUTPUT_MAX_CHARS = 12_000
+"""One tool's output as the model sees it, note included (a worker's setting; this is its default)."""
+ERROR_MAX_BYTES = 4 * 1024
+"""An error's text, wherever it is recorded."""
+PREVIEW_MAX_BYTES = 1024
+"""One tool output inside a run's result."""
+PREVIEWS_MAX_BYTES = 128 * 1024
+"""All tool outputs inside a run's result together; the latest are kept."""
+PAGE_MAX_BYTES = 1024 * 1024
+"""One answer to the `transcript` query."""
+PUSH_MAX_BYTES = 4 * 1024
+"""Messages that a model call carries in its own input, because no activity can have fed them."""
+HEARTBEAT_TAIL_BYTES = 2 * 1024
+"""The end of a streamed text that a heartbeat shows."""
+RUN_ID_MAX_CHARS = 255
+KEY_MAX_CHARS = 1024
+
+
+def to_json(value: Any) -> str:
+    """Write JSON data compactly; ValueError for NaN, infinity and lone surrogates, which no reader could read back."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text.encode()
+    return text
+
+
+def canonical_json(value: Any) -> str:
+    """Write JSON data in one form only, fit for hashing: keys sorted, no spaces."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=True)
+
+
+def json_size(value: Any) -> int:
+    """Say how many bytes a JSON value takes in history."""
+    return len(to_json(value).encode())
+
+
+def cut(text: str, max_bytes: int = ERROR_MAX_BYTES) -> str:
+    """Shorten a text to max_bytes, the note of its whole size included; characters are never split."""
+    if len(text) <= max_bytes // 4:
+        return text
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= max_bytes:
+        return text
+    note = f"… [cut: {len(encoded):,} bytes in all]"
+    kept = encoded[: max(0, max_bytes - len(note.encode()))].decode(errors="ignore")
+    return kept + note
+
+
+def cut_chars(text: str, max_chars: int) -> str:
+    """Shorten a text to max_chars, the note of what is missing included."""
+    if len(text) <= max_chars:
+        return text
+    note = f"\n… [cut: the first {{kept:,}} of {len(text):,} characters]"
+    kept = max(0, max_chars - len(note) - 6)
+    return text[:kept] + note.format(kept=kept)
+
+
+def one_line(text: str, max_chars: int = 120) -> str:
+    """Put a text on one line of at most max_chars, for summaries and tables."""
+    line = " ".join(text[: max_chars * 4].split())
+    return line if len(line) <= max_chars else line[: max_chars - 1] + "…"
+
+
+def summary(text: str) -> str:
+    """Make a label for Temporal's timeline: one printable line, well under the 400 bytes that the server takes."""
+    line = one_line("".join(char if char.isprintable() else " " for char in text[:400]), 100)
+    while len(json.dumps(line, ensure_ascii=False).encode()) > 300:
+        line = line[: len(line) * 2 // 3]
+    return line

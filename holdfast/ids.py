@@ -1,0 +1,68 @@
+"""Ids: which ones are taken from callers, and how our own are made."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import string
+import unicodedata
+
+from holdfast.bounds import KEY_MAX_CHARS, RUN_ID_MAX_CHARS
+from holdfast.errors import InputInvalid
+
+_DIGITS = string.digits + string.ascii_lowercase
+_SLUG = re.compile(r"[^a-z0-9]+")
+
+
+def check_id(field: str, value: str, max_chars: int = RUN_ID_MAX_CHARS) -> str:
+    """Return a caller's id, or raise InputInvalid: it must be printable, bounded, and no path that climbs."""
+    if not isinstance(value, str) or not value:
+        raise InputInvalid({field: "must be a text of at least one character"})
+    if len(value) > max_chars:
+        raise InputInvalid({field: f"must have at most {max_chars} characters, not {len(value):,}"})
+    if value != value.strip() or any(unicodedata.category(char)[0] == "C" for char in value):
+        raise InputInvalid({field: "must hold no control characters, and no space at its ends"})
+    if any(part in (".", "..") for part in re.split(r"[/\\]", value)):
+        raise InputInvalid({field: "must not hold '.' or '..' as a part of a path"})
+    return value
+
+
+def new_run_id(agent_name: str) -> str:
+    """Make a run id that a person can tell apart in a list: the agent's name and 12 random hex digits."""
+    slug = _SLUG.sub("-", agent_name.lower()).strip("-")[:60] or "run"
+    return f"{slug}-{secrets.token_hex(6)}"
+
+
+def run_id_of_key(key: str) -> str:
+    """Return the run id that belongs to an idempotency key: the same key is the same run."""
+    check_id("idempotency_key", key, KEY_MAX_CHARS)
+    return "key-" + hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def call_id(step: int, index: int, name: str, arguments: str) -> str:
+    """Mint the id of one tool call: nine letters and digits, which is what the strictest provider takes.
+
+    Three are the step, one the call's place in its turn (at most 36), five a hash of the tool and its arguments:
+    unique in the run, and the same for the same call when a lost answer is asked for again.
+    """
+    digest = int.from_bytes(hashlib.sha256(f"{name}\0{arguments}".encode(errors="replace")).digest()[:6])
+    return _base36(step).rjust(3, "0") + _base36(index) + _base36(digest).rjust(5, "0")[-5:]
+
+
+def step_of_call(minted: str) -> int:
+    """Read the step back from a call id."""
+    return int(minted[:-6], 36)
+
+
+def idempotency_key(run_id: str, call: str) -> str:
+    """Return the key that a tool hands on, so that a repeated call is known as the same one."""
+    return f"{run_id}:{call}"
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = _DIGITS[digit] + digits
+    return digits or "0"

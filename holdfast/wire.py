@@ -1,0 +1,32 @@
+"""The names on the wire: fixed, so that any Temporal SDK and the plain CLI can use them."""
+
+from __future__ import annotations
+
+TASK_QUEUE = "holdfast"
+
+AGENT_RUN = "AgentRun"
+AGENT_LIST = "AgentList"
+
+APPEND_MESSAGE = "append_message"
+
+STATUS = "status"
+TRANSCRIPT = "transcript"
+AGENT = "agent"
+
+AGENT_LOAD = "agent.load"
+AGENT_LIST_ACTIVITY = "agent.list"
+MODEL_CALL = "model.call"
+
+SEARCH_ATTRIBUTES = {
+    "AgentName": "Keyword",
+    "AgentRevision": "Keyword",
+    "RunStatus": "Keyword",
+    "ThreadId": "Keyword",
+    "WaitingFor": "Keyword",
+    "CostUsd": "Double",
+    "Steps": "Int",
+}
+"""Registered by `holdfast dev`, `holdfast setup` and every worker that may; written on status changes only."""
+
+REQUEST_DIGEST_MEMO = "holdfast_request"
+"""Memo of a run that a client started: the hash of what was asked, so that a key used twice can be told."""

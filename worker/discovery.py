@@ -1,0 +1,104 @@
+"""Finds the agents and tools that a file or a module defines."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from holdfast import wire
+from holdfast.agent import Agent
+from holdfast.errors import DefinitionError
+from holdfast.tools import Tool, ToolSpec
+
+
+@dataclass
+class Registry:
+    """The agents and tools of one worker, by name; two different ones of the same name are refused."""
+
+    agents: dict[str, Agent] = field(default_factory=dict)
+    tools: dict[str, Tool[..., Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, agents: Iterable[Agent] = (), tools: Iterable[Tool[..., Any]] = ()) -> Registry:
+        """Collect agents with their own tools, and tools besides; DefinitionError for a clash or a missing tool."""
+        registry = cls()
+        for tool in tools:
+            registry.add_tool(tool)
+        for agent in agents:
+            registry.add_agent(agent)
+        registry.check()
+        return registry
+
+    def add_tool(self, tool: Tool[..., Any]) -> None:
+        """Add a tool, once."""
+        name = tool.spec.name
+        if name in (wire.AGENT_LOAD, wire.AGENT_LIST_ACTIVITY, wire.MODEL_CALL):
+            raise DefinitionError(f"no tool may be named {name!r}: that is an activity of Holdfast's own")
+        if self.tools.setdefault(name, tool) is not tool:
+            raise DefinitionError(
+                f"two different tools are named {name!r}; activities are told apart by their names"
+            )
+
+    def add_agent(self, agent: Agent) -> None:
+        """Add an agent and its tools, once."""
+        if self.agents.setdefault(agent.name, agent) != agent:
+            raise DefinitionError(f"two different agents are named {agent.name!r}")
+        for tool in agent.functions:
+            self.add_tool(tool)
+
+    def check(self) -> None:
+        """Raise DefinitionError for an agent that names a tool nobody brought."""
+        for agent in self.agents.values():
+            agent.resolved(self.specs)
+
+    @property
+    def specs(self) -> dict[str, ToolSpec]:
+        """The tools as data."""
+        return {name: tool.spec for name, tool in self.tools.items()}
+
+
+def discover(sources: Iterable[str]) -> Registry:
+    """Import files (*.py) and modules, and collect the agents and tools that stand at their top level."""
+    agents: list[Agent] = []
+    tools: list[Tool[..., Any]] = []
+    for source in sources:
+        module = _load(source)
+        for value in vars(module).values():
+            if isinstance(value, Agent) and value not in agents:
+                agents.append(value)
+            elif isinstance(value, Tool) and value not in tools:
+                tools.append(value)
+    return Registry.of(agents, tools)
+
+
+def _load(source: str) -> ModuleType:
+    if not source.endswith(".py"):
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            return importlib.import_module(source)
+        except ModuleNotFoundError as error:
+            if error.name is not None and source.startswith(error.name):
+                raise DefinitionError(f"no module is named {source!r}; name a file as FILE.py") from None
+            raise
+        finally:
+            sys.path.remove(str(Path.cwd()))
+    path = Path(source).resolve()
+    if not path.is_file():
+        raise DefinitionError(f"there is no file {source!r}")
+    spec = importlib.util.spec_from_file_location(f"holdfast_source_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module

@@ -1,0 +1,78 @@
+"""Logs of a hosting process: structlog for ours and for Temporal's own, JSON where nobody looks on."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from holdfast.activities.secrets import Scrubber
+from holdfast.bounds import cut
+
+_TEMPORAL_NAMES = {"workflow_id": "run_id", "activity_type": "activity", "attempt": "attempt"}
+
+
+def configure(log_format: str = "auto", level: str = "info") -> None:
+    """Send every log of this process to stderr, in one form, without known secrets."""
+    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    scrub = Scrubber.of_environment()
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _temporal_context,
+        structlog.processors.format_exc_info,
+        lambda logger, name, event: _scrubbed(event, scrub),
+    ]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_not_told_already)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared[:4], structlog.stdlib.ExtraAdder(), *shared[4:]],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("LiteLLM", "httpx", "httpcore", "openai", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _not_told_already(record: logging.LogRecord) -> bool:
+    """Leave out Temporal's report of a failed activity, which `activity.failed` tells in one line."""
+    return getattr(record, "__temporal_error_identifier", None) != "ActivityFailure"
+
+
+def _temporal_context(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    """Take the run's names out of Temporal's nested context."""
+    for key in ("temporal_workflow", "temporal_activity"):
+        context = event.pop(key, None)
+        if isinstance(context, dict):
+            for theirs, ours in _TEMPORAL_NAMES.items():
+                if theirs in context:
+                    event.setdefault(ours, context[theirs])
+    return event
+
+
+def _scrubbed(event: EventDict, scrub: Scrubber) -> EventDict:
+    cleaned: dict[str, Any] = {
+        key: cut(scrub.text(value), 16_384) if isinstance(value, str) else value
+        for key, value in event.items()
+    }
+    return cleaned

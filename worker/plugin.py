@@ -1,0 +1,151 @@
+"""The composition root, as a Temporal plugin: adds Holdfast to any worker, its own or one that people already have."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import temporalio.worker
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import WorkerConfig, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from holdfast import wire
+from holdfast.activities.agents import AgentActivities
+from holdfast.activities.answer import Complete
+from holdfast.activities.guard import Guard
+from holdfast.activities.loops import ToolLoops
+from holdfast.activities.model import ModelActivities
+from holdfast.activities.secrets import Scrubber
+from holdfast.activities.tools import activity_of
+from holdfast.activities.transcripts import TranscriptCache
+from holdfast.agent import Agent
+from holdfast.tools import Tool
+from holdfast.worker.attributes import register
+from holdfast.worker.discovery import Registry
+from holdfast.worker.settings import Settings
+from holdfast.workflows.catalog import AgentList
+from holdfast.workflows.run import AgentRun
+
+_STICKY = timedelta(seconds=1)
+_THROTTLE = timedelta(milliseconds=400)
+
+
+class HoldfastPlugin(SimplePlugin):
+    """`Worker(client, task_queue="holdfast", plugins=[HoldfastPlugin(agents=[…])])`; give it to the worker, or to its client.
+
+    Agents are those that runs may name; their tools, and `tools`, become activities under their own names. `complete` asks
+    the models; litellm does unless another is given.
+    """
+
+    def __init__(
+        self,
+        agents: Iterable[Agent] = (),
+        tools: Iterable[Tool[..., Any]] = (),
+        settings: Settings | None = None,
+        complete: Complete | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.registry = Registry.of(agents, tools)
+        self.search_attributes = False
+        self._threads: ThreadPoolExecutor | None = None
+        parts = _Parts(self.registry, self.settings, complete or _litellm(self.settings), self._may_search)
+        super().__init__(
+            "holdfast",
+            data_converter=_with_pydantic,
+            workflows=[AgentRun, AgentList],
+            activities=parts.activities,
+            interceptors=[parts.guard],
+            workflow_runner=_with_passthrough,
+        )
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """Add our workflows and activities, and the settings without which recovery takes many times as long."""
+        config = super().configure_worker(config)
+        if config.get("activity_executor") is None:
+            self._threads = ThreadPoolExecutor(self.settings.max_concurrent_activities, "holdfast-tool")
+            config["activity_executor"] = self._threads
+        config["sticky_queue_schedule_to_start_timeout"] = _STICKY
+        config["max_heartbeat_throttle_interval"] = _THROTTLE
+        config["default_heartbeat_throttle_interval"] = _THROTTLE
+        return config
+
+    async def run_worker(
+        self,
+        worker: temporalio.worker.Worker,
+        next: Callable[[temporalio.worker.Worker], Awaitable[None]],  # noqa: A002
+    ) -> None:
+        """Register missing search attributes, then run."""
+        self.search_attributes = await register(worker.client)
+        try:
+            await super().run_worker(worker, next)
+        finally:
+            if self._threads is not None:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _may_search(self) -> bool:
+        return self.search_attributes
+
+
+class _Parts:
+    """Everything that one worker is made of."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        settings: Settings,
+        complete: Complete,
+        search_attributes: Callable[[], bool],
+    ) -> None:
+        keys = [(name, each.key) for name, each in settings.endpoints.items()]
+        scrub = Scrubber.of_environment((f"endpoint {name}", key) for name, key in keys if key)
+        cache = TranscriptCache(settings.transcript_cache_bytes)
+        loops = ToolLoops()
+        agents = AgentActivities(
+            registry.agents,
+            registry.specs,
+            cache,
+            search_attributes=search_attributes,
+            tool_output_max_chars=settings.tool_output_max_chars,
+        )
+        model = ModelActivities(complete, cache, scrub)
+        ours = (wire.AGENT_LOAD, wire.AGENT_LIST_ACTIVITY, wire.MODEL_CALL)
+        self.guard = Guard(ours, registry.tools, scrub, cache)
+        self.activities: list[Callable[..., Any]] = [
+            agents.load,
+            agents.catalog,
+            model.call,
+            *(activity_of(tool, scrub, loops) for tool in registry.tools.values()),
+        ]
+
+
+def _litellm(settings: Settings) -> Complete:
+    from holdfast.activities._litellm import LiteLLM
+
+    return LiteLLM(settings.endpoints).complete
+
+
+def _with_pydantic(converter: DataConverter | None) -> DataConverter:
+    """Use pydantic's payload converter, and keep the codec of a converter that is there already."""
+    if converter is None or converter == DataConverter.default:
+        return pydantic_data_converter
+    if converter.payload_converter_class is DataConverter.default.payload_converter_class:
+        return dataclasses.replace(
+            converter, payload_converter_class=pydantic_data_converter.payload_converter_class
+        )
+    return converter
+
+
+def _with_passthrough(runner: WorkflowRunner | None) -> WorkflowRunner:
+    """Share our own modules and pydantic with the sandbox: they hold no state, and loading them anew costs each run."""
+    if isinstance(runner, SandboxedWorkflowRunner):
+        shared = runner.restrictions.with_passthrough_modules(
+            "holdfast", "pydantic", "pydantic_core", "annotated_types"
+        )
+        return dataclasses.replace(runner, restrictions=shared)
+    return runner or SandboxedWorkflowRunner()

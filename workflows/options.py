@@ -1,0 +1,56 @@
+"""How long, how often: the bounds of every activity, and of a run's history."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from holdfast.agent import ModelSettings
+from holdfast.tools import ToolSpec
+
+HEARTBEAT_SECONDS = 3.0
+"""Silence after which the server gives an activity to another worker."""
+HISTORY_MAX_EVENTS = 40_000
+HISTORY_MAX_BYTES = 36 * 1024 * 1024
+"""Beyond these a run closes with what it knows; the server would terminate it at 51,200 events or 50 MB."""
+
+
+def agent_load() -> dict[str, Any]:
+    """Bound `agent.load`."""
+    return _bounds(seconds=15, attempts=5)
+
+
+def model_call(settings: ModelSettings) -> dict[str, Any]:
+    """Bound `model.call`: the activity ends a slow answer itself, and says so better than the server could."""
+    return _bounds(seconds=settings.timeout_seconds + 15, attempts=settings.max_attempts)
+
+
+def tool_call(spec: ToolSpec) -> dict[str, Any]:
+    """Bound a tool call; a `once` tool is never repeated by the engine."""
+    return _bounds(seconds=spec.timeout_seconds, attempts=1 if spec.effect == "once" else spec.max_attempts)
+
+
+def history_is_full(info: workflow.Info) -> bool:
+    """Say whether a run has come near the server's walls."""
+    return (
+        info.get_current_history_length() > HISTORY_MAX_EVENTS
+        or info.get_current_history_size() > HISTORY_MAX_BYTES
+    )
+
+
+def _bounds(seconds: float, attempts: int) -> dict[str, Any]:
+    """The retry interval is short because it serves attempts that died with their worker; errors carry their own delay."""
+    return {
+        "start_to_close_timeout": timedelta(seconds=seconds),
+        "heartbeat_timeout": timedelta(seconds=HEARTBEAT_SECONDS),
+        "retry_policy": RetryPolicy(
+            initial_interval=timedelta(milliseconds=100),
+            backoff_coefficient=2.0,
+            maximum_interval=timedelta(seconds=10),
+            maximum_attempts=attempts,
+        ),
+        "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    }

@@ -1,0 +1,45 @@
+"""What a failed activity means: data for the model, or the end of the run."""
+
+from __future__ import annotations
+
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    TimeoutType,
+)
+from temporalio.exceptions import (
+    TimeoutError as TemporalTimeout,
+)
+
+from holdfast.bounds import cut
+from holdfast.run import RunError
+from holdfast.tools import ToolSpec
+from holdfast.workflows.state import ToolOutcome
+
+_UNKNOWN_OUTCOME = "; whether it did its work is unknown, and it was not repeated"
+
+
+def from_failure(failed: BaseException | None, spec: ToolSpec, latency_ms: float) -> ToolOutcome:
+    """Turn the cause of a tool's failure into what the model is told."""
+    cause = named(failed)
+    ambiguous = spec.effect == "once" and cause.type in ("Timeout", "WorkerLost", "WorkerShutdown")
+    message = cause.message + (_UNKNOWN_OUTCOME if ambiguous else "")
+    return ToolOutcome(error_type=cause.type, error=message, latency_ms=round(latency_ms, 1))
+
+
+def named(cause: BaseException | None) -> RunError:
+    """Name the cause of an activity's failure, in the words of whoever raised it."""
+    if isinstance(cause, ActivityError):
+        return named(cause.cause)
+    if isinstance(cause, ApplicationError):
+        return RunError(type=cause.type or "Error", message=cut(cause.message))
+    if isinstance(cause, TemporalTimeout):
+        if cause.type == TimeoutType.HEARTBEAT:
+            return RunError(
+                type="WorkerLost", message="the worker died in the middle of it, on every attempt"
+            )
+        return RunError(type="Timeout", message="it took longer than it may, on every attempt")
+    if isinstance(cause, CancelledError):
+        return RunError(type="Cancelled", message="it was cancelled")
+    return RunError(type=type(cause).__name__, message=cut(str(cause)))

@@ -53,9 +53,7 @@ def load() -> ModuleType:
     import litellm
 
     litellm.suppress_debug_info = True
-    litellm.modify_params = (
-        True  # the closing call is made without tools, which some providers refuse otherwise
-    )
+    litellm.modify_params = True  # the closing call is made without tools, which some providers refuse otherwise
     litellm.drop_params = True  # a setting that this model does not take is left out, not an error
     litellm.telemetry = False
     # litellm posts a second time when a connection breaks, num_retries=0 or not: a call could be paid for twice.
@@ -113,9 +111,7 @@ class LiteLLM:
 def _for_provider(litellm: ModuleType, model: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Leave a model's thinking out of the messages, except for the providers that want theirs back."""
     provider = litellm.get_llm_provider(model)[1]
-    if provider in _WANT_THEIR_THINKING_BACK or not any(
-        key in each for each in messages for key in _THINKING
-    ):
+    if provider in _WANT_THEIR_THINKING_BACK or not any(key in each for each in messages for key in _THINKING):
         return messages
     return [{key: value for key, value in each.items() if key not in _THINKING} for each in messages]
 
@@ -200,10 +196,7 @@ def _usage(usage: Any) -> Usage:
 
 def _priced(litellm: ModuleType, model: str, endpoint: Endpoint, usage: Usage) -> Usage:
     if endpoint.input_cost_per_token is not None and endpoint.output_cost_per_token is not None:
-        cost = (
-            usage.input_tokens * endpoint.input_cost_per_token
-            + usage.output_tokens * endpoint.output_cost_per_token
-        )
+        cost = usage.input_tokens * endpoint.input_cost_per_token + usage.output_tokens * endpoint.output_cost_per_token
         return usage.model_copy(update={"cost_usd": cost})
     try:
         read, written = litellm.cost_per_token(

@@ -66,9 +66,7 @@ class AgentActivities:
         agent = self._named(request.agent) if isinstance(request.agent, str) else request.agent
         agent = agent.resolved(self._tools)
         if request.revision not in (None, agent.revision):
-            raise InputInvalid(
-                {"revision": f"{request.revision!r} is not what this worker has: {agent.revision!r}"}
-            )
+            raise InputInvalid({"revision": f"{request.revision!r} is not what this worker has: {agent.revision!r}"})
         check_input(agent, request.input)
         loaded = LoadedAgent(
             agent=agent,
@@ -95,9 +93,7 @@ def check_input(agent: Agent, given: dict[str, Any]) -> None:
         validator = jsonschema.validators.validator_for(agent.input_schema)
         validator.check_schema(agent.input_schema)
     except SchemaError as error:
-        raise DefinitionError(
-            f"agent {agent.name!r}: input_schema is no JSON schema: {error.message}"
-        ) from None
+        raise DefinitionError(f"agent {agent.name!r}: input_schema is no JSON schema: {error.message}") from None
     errors = {
         ".".join(["input", *map(str, error.absolute_path)]): cut(error.message, 300)
         for error in validator(agent.input_schema).iter_errors(given)
@@ -119,9 +115,7 @@ def first_messages(agent: Agent, request: RunRequest) -> tuple[str, ...]:
             text += f"\n\nInput: {to_json(request.input)}"
         messages.append(text)
     if not messages or not any(text.strip() for text in messages):
-        raise InputInvalid(
-            {"message": "there is nothing to do: give a message, an input, or the agent a goal"}
-        )
+        raise InputInvalid({"message": "there is nothing to do: give a message, an input, or the agent a goal"})
     if any(len(text.encode()) > REQUEST_MAX_BYTES for text in messages):
         raise InputInvalid({"message": f"the first message is larger than {REQUEST_MAX_BYTES:,} bytes"})
     return tuple(messages)

@@ -25,9 +25,7 @@ def backoff(attempt: int) -> timedelta:
     return timedelta(seconds=ceiling * random.uniform(0.5, 1.0))
 
 
-def failure(
-    error_type: str, message: str, *, retryable: bool, delay: timedelta | None = None
-) -> ApplicationError:
+def failure(error_type: str, message: str, *, retryable: bool, delay: timedelta | None = None) -> ApplicationError:
     """Make the error that history records, with its retry posture."""
     if retryable and delay is None:
         delay = backoff(activity.info().attempt)

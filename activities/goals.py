@@ -39,9 +39,7 @@ def render(goal: str, given: dict[str, Any]) -> str:
         for piece in _ENVIRONMENT.from_string(goal).generate(**given):
             size += len(piece)
             if size > REQUEST_MAX_BYTES or time.monotonic() > deadline:
-                raise InputInvalid(
-                    {"goal": f"renders to more than {REQUEST_MAX_BYTES:,} bytes or {_SECONDS} seconds"}
-                )
+                raise InputInvalid({"goal": f"renders to more than {REQUEST_MAX_BYTES:,} bytes or {_SECONDS} seconds"})
             pieces.append(piece)
     except InputInvalid:
         raise

@@ -28,9 +28,7 @@ _log = structlog.get_logger("holdfast.activity")
 class Guard(Interceptor):
     """Guards the activities named, and leaves those of other people alone."""
 
-    def __init__(
-        self, names: Collection[str], tools: Collection[str], scrub: Scrubber, cache: TranscriptCache
-    ) -> None:
+    def __init__(self, names: Collection[str], tools: Collection[str], scrub: Scrubber, cache: TranscriptCache) -> None:
         self.names = frozenset(names) | frozenset(tools)
         self.tools = frozenset(tools)
         self.scrub = scrub

@@ -50,9 +50,7 @@ class ToolLoops:
 class _Call:
     """One coroutine on its way to another thread's loop; it starts there once, or not at all."""
 
-    def __init__(
-        self, make: Callable[[], Coroutine[Any, Any, Any]], there: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, Any]], there: asyncio.AbstractEventLoop) -> None:
         self._make = make
         self._there = there
         self._here = asyncio.get_running_loop()

@@ -54,9 +54,7 @@ class ModelActivities:
             async with asyncio.timeout(seconds):
                 await self._complete(request, answer)
         except TimeoutError:
-            raise failure(
-                "ModelTimeout", f"{call.model}: no answer within {seconds:g} s", retryable=True
-            ) from None
+            raise failure("ModelTimeout", f"{call.model}: no answer within {seconds:g} s", retryable=True) from None
         except asyncio.CancelledError:
             if not _cancel_requested():
                 raise
@@ -78,9 +76,7 @@ class ModelActivities:
         )
         return turn.wire()
 
-    async def _messages(
-        self, held: Held, run: WorkflowHandle[Any, Any], call: ModelCall
-    ) -> list[dict[str, Any]]:
+    async def _messages(self, held: Held, run: WorkflowHandle[Any, Any], call: ModelCall) -> list[dict[str, Any]]:
         reference = call.transcript
         pushed = {each.index: each.message for each in call.pushed}
         held.advance(reference, pushed, call.tool_output_max_chars)
@@ -93,9 +89,7 @@ class ModelActivities:
             await _fetch(held, run, reference.length)
         if not held.matches(reference):
             held.clear()
-            raise failure(
-                "TranscriptMismatch", "the run's transcript is not the one referred to", retryable=True
-            )
+            raise failure("TranscriptMismatch", "the run's transcript is not the one referred to", retryable=True)
         return held.messages[: reference.length]
 
     def _feed(self, key: RunKey, held: Held, call: ModelCall, turn: Turn) -> None:
@@ -109,9 +103,7 @@ async def _fetch(held: Held, run: WorkflowHandle[Any, Any], length: int) -> None
     """Ask the running workflow for the messages that are missing."""
     start: int | None = len(held.messages)
     while start is not None and start < length:
-        page = Page.model_validate(
-            await run.query(wire.TRANSCRIPT, {"start": start, "stop": length}, result_type=dict)
-        )
+        page = Page.model_validate(await run.query(wire.TRANSCRIPT, {"start": start, "stop": length}, result_type=dict))
         for message in page.messages:
             held.append(message)
         start = page.next

@@ -60,9 +60,7 @@ def _failed(error: BaseException, name: str) -> ApplicationError:
         text = str(error)
     except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure itself
         text = "(its text can't be read)"
-    return failure(
-        type(error).__name__[:200], text or f"{name} raised {type(error).__name__}", retryable=True
-    )
+    return failure(type(error).__name__[:200], text or f"{name} raised {type(error).__name__}", retryable=True)
 
 
 def _bound(tool: Tool[..., Any], arguments: Any, scrub: Scrubber) -> dict[str, Any]:
@@ -81,9 +79,7 @@ def _context() -> ToolContext:
 
     def beat(*details: Any) -> None:
         if len(json.dumps(details, allow_nan=False).encode()) > TOOL_OUTPUT_RECORDED_BYTES:
-            raise ValueError(
-                f"heartbeat details must be at most {TOOL_OUTPUT_RECORDED_BYTES:,} bytes of JSON"
-            )
+            raise ValueError(f"heartbeat details must be at most {TOOL_OUTPUT_RECORDED_BYTES:,} bytes of JSON")
         beating.tell_from_thread(*details)
 
     run_id = info.workflow_id or ""

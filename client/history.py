@@ -37,9 +37,7 @@ async def read(client: Client, run_id: str, *, live: bool = False) -> AsyncItera
             async for event in handle.fetch_history_events(wait_new_event=live):
                 yield Line(link, event)
                 if event.HasField("workflow_execution_continued_as_new_event_attributes"):
-                    following = (
-                        event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
-                    )
+                    following = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
         except RPCError as error:
             raise not_found(error, run_id) from None
         link = following

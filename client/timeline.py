@@ -180,12 +180,9 @@ class Timeline:
         assert self.state is not None
         message = turn.message
         if message.reasoning_content:
-            self._tell(
-                "reasoning", one_line(message.reasoning_content), {"text": message.reasoning_content}, began
-            )
+            self._tell("reasoning", one_line(message.reasoning_content), {"text": message.reasoning_content}, began)
         wanted = [
-            {"id": each.id, "name": each.name, "arguments": each.function.arguments}
-            for each in message.tool_calls
+            {"id": each.id, "name": each.name, "arguments": each.function.arguments} for each in message.tool_calls
         ]
         data: dict[str, Any] = {"model": turn.model, "text": message.content, "tool_calls": wanted}
         data |= {
@@ -277,9 +274,7 @@ class Timeline:
         data = result.model_dump(mode="json", include={"status", "final_text", "error", "steps", "cost_usd"})
         self._tell(kinds.get(result.status, "run_failed"), one_line(text), data)
 
-    def _tell(
-        self, kind: EventType, text: str, data: dict[str, Any], began: HistoryEvent | None = None
-    ) -> None:
+    def _tell(self, kind: EventType, text: str, data: dict[str, Any], began: HistoryEvent | None = None) -> None:
         now = _time(self._line.event)
         cursor = f"{self._line.link}/{self._line.event.event_id}.{len(self._made)}"
         span = {"created_at": _time(began) if began else now, "finished_at": now if began else None}

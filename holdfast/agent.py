@@ -85,9 +85,7 @@ class Agent(Data):
             tools = list(tools)
             for each in tools:
                 if callable(each) and not isinstance(each, Tool):
-                    raise ValueError(
-                        f"{getattr(each, '__name__', each)!r} is a bare function: put @tool on it"
-                    )
+                    raise ValueError(f"{getattr(each, '__name__', each)!r} is a bare function: put @tool on it")
         return tools
 
     @model_validator(mode="after")

@@ -40,9 +40,7 @@ class NoWorker(HoldfastError):
 
     def __init__(self, task_queue: str, run_id: str | None = None) -> None:
         waits = f"run {run_id!r} waits: " if run_id else ""
-        super().__init__(
-            f"{waits}no worker polls task queue {task_queue!r}: start one with 'holdfast worker FILE'"
-        )
+        super().__init__(f"{waits}no worker polls task queue {task_queue!r}: start one with 'holdfast worker FILE'")
         self.task_queue = task_queue
         self.run_id = run_id
 

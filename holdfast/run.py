@@ -59,9 +59,7 @@ class RunRequest(Data):
     def read(cls, given: Any) -> RunRequest:
         """Read a request as it came over the wire; InputInvalid says all that is wrong with it."""
         if not isinstance(given, dict):
-            raise InputInvalid(
-                {"request": 'must be one JSON object, such as {"agent": "demo", "message": "Hello"}'}
-            )
+            raise InputInvalid({"request": 'must be one JSON object, such as {"agent": "demo", "message": "Hello"}'})
         try:
             return cls.model_validate(given)
         except ValidationError as error:

@@ -88,9 +88,7 @@ class Tool(Generic[P, R]):
         return inspect.iscoroutinefunction(self.function)
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.is_instance_schema(
             cls,
             serialization=core_schema.plain_serializer_function_ser_schema(lambda each: each.spec.wire()),
@@ -155,9 +153,7 @@ def tool(
     def make(function: Callable[P, R]) -> Tool[P, R]:
         documented = docstring_parser.parse(inspect.getdoc(function) or "")
         arguments = _read_arguments(function, documented)
-        told = "\n\n".join(
-            part for part in (documented.short_description, documented.long_description) if part
-        )
+        told = "\n\n".join(part for part in (documented.short_description, documented.long_description) if part)
         try:
             spec = ToolSpec(
                 name=function.__name__ if name is None else name,
@@ -168,9 +164,7 @@ def tool(
                 max_attempts=max_attempts,
             )
         except ValidationError as error:
-            raise DefinitionError(
-                f"tool {name or function.__name__!r}: {InputInvalid(field_errors(error))}"
-            ) from None
+            raise DefinitionError(f"tool {name or function.__name__!r}: {InputInvalid(field_errors(error))}") from None
         return Tool(function, spec, arguments)
 
     return make if function is None else make(function)
@@ -204,9 +198,7 @@ def _read_arguments(function: Callable[..., Any], documented: docstring_parser.D
         )
         names.append(parameter.name)
     try:
-        model = create_model(
-            where, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields
-        )
+        model = create_model(where, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
         arguments = Arguments(model, tuple(names), context_name)
         _ = arguments.schema
     except Exception as error:  # noqa: BLE001 - whatever pydantic finds wrong with a type is the author's to read

@@ -100,9 +100,7 @@ def test_one_shots_must_succeed_and_servers_be_healthy_before_what_depends_on_th
         for service in SERVICES.values()
         for needed, how in service.get("depends_on", {}).items()
     }
-    assert {condition for needed, condition in edges if needed in ONE_SHOTS} == {
-        "service_completed_successfully"
-    }
+    assert {condition for needed, condition in edges if needed in ONE_SHOTS} == {"service_completed_successfully"}
     assert {condition for needed, condition in edges if needed in LONG_RUNNING} == {"service_healthy"}
     assert {needed for needed, _ in edges} >= ONE_SHOTS
 

@@ -50,9 +50,7 @@ async def register(client: Client, *, usable_within: float = 10.0) -> bool:
         )
         return False
     except TimeoutError:
-        _log.warning(
-            "search_attributes.unusable", reason="the server does not take them yet", mend="start again later"
-        )
+        _log.warning("search_attributes.unusable", reason="the server does not take them yet", mend="start again later")
         return False
     return True
 

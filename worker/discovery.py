@@ -41,9 +41,7 @@ class Registry:
         if name in (wire.AGENT_LOAD, wire.AGENT_LIST_ACTIVITY, wire.MODEL_CALL):
             raise DefinitionError(f"no tool may be named {name!r}: that is an activity of Holdfast's own")
         if self.tools.setdefault(name, tool) is not tool:
-            raise DefinitionError(
-                f"two different tools are named {name!r}; activities are told apart by their names"
-            )
+            raise DefinitionError(f"two different tools are named {name!r}; activities are told apart by their names")
 
     def add_agent(self, agent: Agent) -> None:
         """Add an agent and its tools, once."""

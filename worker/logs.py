@@ -72,7 +72,6 @@ def _temporal_context(logger: WrappedLogger, name: str, event: EventDict) -> Eve
 
 def _scrubbed(event: EventDict, scrub: Scrubber) -> EventDict:
     cleaned: dict[str, Any] = {
-        key: cut(scrub.text(value), 16_384) if isinstance(value, str) else value
-        for key, value in event.items()
+        key: cut(scrub.text(value), 16_384) if isinstance(value, str) else value for key, value in event.items()
     }
     return cleaned

@@ -135,9 +135,7 @@ def _with_pydantic(converter: DataConverter | None) -> DataConverter:
     if converter is None or converter == DataConverter.default:
         return pydantic_data_converter
     if converter.payload_converter_class is DataConverter.default.payload_converter_class:
-        return dataclasses.replace(
-            converter, payload_converter_class=pydantic_data_converter.payload_converter_class
-        )
+        return dataclasses.replace(converter, payload_converter_class=pydantic_data_converter.payload_converter_class)
     return converter
 
 

@@ -375,6 +375,4 @@ def _register(binary: Path, address: str, attributes: Mapping[str, str]) -> None
 def _ask(binary: Path, address: str, *command: str) -> subprocess.CompletedProcess[str]:
     """Run one `temporal operator` command, which speaks gRPC, against the address."""
     options = ["--address", address, "--command-timeout", "5s", "--disable-config-file"]
-    return subprocess.run(
-        [binary, "operator", *command, *options], env=_environment(), capture_output=True, text=True
-    )
+    return subprocess.run([binary, "operator", *command, *options], env=_environment(), capture_output=True, text=True)

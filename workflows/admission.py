@@ -49,9 +49,7 @@ def admit(
                 f"at most {limits.max_tool_calls_per_turn} tool calls are made in one turn",
             )
         if isinstance(decision, Admitted) and room == 0:
-            decision = Refused(
-                call, "LimitReached", f"this run may make {limits.max_tool_calls} tool calls, all used"
-            )
+            decision = Refused(call, "LimitReached", f"this run may make {limits.max_tool_calls} tool calls, all used")
         room -= isinstance(decision, Admitted)
         decisions.append(decision)
     return decisions
@@ -69,7 +67,5 @@ def _decide(call: ToolCall, tools: Mapping[str, ToolSpec]) -> Decision:
         to_json(arguments)
     except (ValueError, TypeError, RecursionError) as error:
         text = str(error)[:200]
-        return Refused(
-            call, "ToolArgumentsInvalid", f"the arguments are not valid JSON for {call.name}: {text}"
-        )
+        return Refused(call, "ToolArgumentsInvalid", f"the arguments are not valid JSON for {call.name}: {text}")
     return Admitted(call, spec, arguments)

@@ -18,7 +18,5 @@ class AgentList:
     @workflow.run
     async def run(self, *ignored: Any) -> list[dict[str, Any]]:
         """Ask once."""
-        found: list[dict[str, Any]] = await workflow.execute_activity(
-            wire.AGENT_LIST_ACTIVITY, **options.agent_load()
-        )
+        found: list[dict[str, Any]] = await workflow.execute_activity(wire.AGENT_LIST_ACTIVITY, **options.agent_load())
         return found

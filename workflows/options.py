@@ -35,10 +35,7 @@ def tool_call(spec: ToolSpec) -> dict[str, Any]:
 
 def history_is_full(info: workflow.Info) -> bool:
     """Say whether a run has come near the server's walls."""
-    return (
-        info.get_current_history_length() > HISTORY_MAX_EVENTS
-        or info.get_current_history_size() > HISTORY_MAX_BYTES
-    )
+    return info.get_current_history_length() > HISTORY_MAX_EVENTS or info.get_current_history_size() > HISTORY_MAX_BYTES
 
 
 def _bounds(seconds: float, attempts: int) -> dict[str, Any]:

@@ -36,9 +36,7 @@ def named(cause: BaseException | None) -> RunError:
         return RunError(type=cause.type or "Error", message=cut(cause.message))
     if isinstance(cause, TemporalTimeout):
         if cause.type == TimeoutType.HEARTBEAT:
-            return RunError(
-                type="WorkerLost", message="the worker died in the middle of it, on every attempt"
-            )
+            return RunError(type="WorkerLost", message="the worker died in the middle of it, on every attempt")
         return RunError(type="Timeout", message="it took longer than it may, on every attempt")
     if isinstance(cause, CancelledError):
         return RunError(type="Cancelled", message="it was cancelled")

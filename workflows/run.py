@@ -89,9 +89,7 @@ class AgentRun:
             "limits": state.limits.model_dump() if state else {},
         }
 
-    @workflow.query(
-        name=wire.TRANSCRIPT, description='Messages from {"start": 0} to {"stop": n}, 1 MB at most'
-    )
+    @workflow.query(name=wire.TRANSCRIPT, description='Messages from {"start": 0} to {"stop": n}, 1 MB at most')
     def transcript(self, span: Any = None, *more: Any) -> dict[str, Any]:
         """A query: also how a worker fetches what it does not hold."""
         span = span if isinstance(span, dict) else {}
@@ -194,9 +192,7 @@ class AgentRun:
     def _failed(self, error: RunError) -> ApplicationError:
         self._show("failed")
         result = self._result("failed", final_text=error.message, error=error)
-        return ApplicationError(
-            error.message, result.model_dump(mode="json"), type=error.type, non_retryable=True
-        )
+        return ApplicationError(error.message, result.model_dump(mode="json"), type=error.type, non_retryable=True)
 
     def _result(self, status: Status, **fields: Any) -> RunResult:
         state, request = self._state, self._request

@@ -222,9 +222,7 @@ class RunState:
             tool_call_id=call.id,
             success=outcome.error is None,
             output=output,
-            error=None
-            if outcome.error is None
-            else cut(f"{outcome.error_type}: {outcome.error}", PREVIEW_MAX_BYTES),
+            error=None if outcome.error is None else cut(f"{outcome.error_type}: {outcome.error}", PREVIEW_MAX_BYTES),
             latency_ms=outcome.latency_ms,
             agent_name=self.loaded.agent.name,
             agent_path=self.loaded.agent.name,

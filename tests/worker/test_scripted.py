@@ -110,9 +110,7 @@ async def test_text_arrives_as_it_was_said(model: ScriptedModel, stream: bool) -
     assert (answer.id, answer.model) == ("chatcmpl-1", "x")
 
 
-@pytest.mark.parametrize(
-    "text", ["", " ", "\n\n", "one", "  led and trailed \n", "word " * 2000, "ü€😀" * 50]
-)
+@pytest.mark.parametrize("text", ["", " ", "\n\n", "one", "  led and trailed \n", "word " * 2000, "ü€😀" * 50])
 async def test_streamed_text_is_whole_and_in_at_most_eight_chunks(model: ScriptedModel, text: str) -> None:
     model.script = always(say(text))
     status, body = await post(model, {"model": "m", "stream": True, "messages": []})
@@ -135,9 +133,7 @@ async def test_paced_text_comes_a_few_words_at_a_time(model: ScriptedModel) -> N
 
 @each_way
 async def test_tool_calls_arrive_whole_and_invalid_json_verbatim(model: ScriptedModel, stream: bool) -> None:
-    model.script = always(
-        call(("look", {"at": "ü" * 90}), ToolCallSpec("look", '{"at": ', id="mine"), text="So.")
-    )
+    model.script = always(call(("look", {"at": "ü" * 90}), ToolCallSpec("look", '{"at": ', id="mine"), text="So."))
     answer = await complete(model, stream=stream, tools=TOOLS)
     first, second = answer.choices[0].message.tool_calls
     assert (first.id, first.function.name) == ("call_1_0", "look")
@@ -384,9 +380,7 @@ async def test_a_script_that_raises_is_a_500_that_says_what(model: ScriptedModel
 
 async def test_a_script_that_returns_no_reply_is_a_500_that_says_so(model: ScriptedModel) -> None:
     model.script = lambda request: "hello"  # type: ignore[return-value,assignment]
-    with pytest.raises(
-        exceptions.InternalServerError, match="the script returned 'hello', which is no Reply"
-    ):
+    with pytest.raises(exceptions.InternalServerError, match="the script returned 'hello', which is no Reply"):
         await complete(model)
 
 

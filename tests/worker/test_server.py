@@ -128,9 +128,7 @@ def test_a_setting_that_is_no_executable_is_refused(tmp_path: Path) -> None:
             find_binary(str(tmp_path / setting))
 
 
-def test_the_binary_beside_this_python_comes_before_the_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_binary_beside_this_python_comes_before_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for folder in (ours, theirs):
         folder.mkdir()
@@ -182,9 +180,7 @@ async def test_a_folder_may_have_any_name_and_hides_itself_from_git(
     assert os.listdir(tmp_path) == [folder.name]
 
 
-async def test_a_run_survives_kill_9_of_the_server(
-    tmp_path: Path, start: Callable[..., EmbeddedServer]
-) -> None:
+async def test_a_run_survives_kill_9_of_the_server(tmp_path: Path, start: Callable[..., EmbeddedServer]) -> None:
     first = start(tmp_path)
     await begin_run(first.address, "kept")
     os.kill(first.pid, signal.SIGKILL)
@@ -282,9 +278,7 @@ def test_the_server_does_not_share_the_terminal_session(start: Callable[..., Emb
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"address": "x", "pid": 1}'])
-def test_a_damaged_server_json_is_replaced(
-    tmp_path: Path, start: Callable[..., EmbeddedServer], content: str
-) -> None:
+def test_a_damaged_server_json_is_replaced(tmp_path: Path, start: Callable[..., EmbeddedServer], content: str) -> None:
     (tmp_path / "server.json").write_text(content)
     server = start(tmp_path)
     assert named(tmp_path) == {"address": server.address, "ui_url": None, "pid": server.pid}
@@ -313,14 +307,10 @@ def test_a_taken_port_is_replaced_by_a_free_one(start: Callable[..., EmbeddedSer
         assert not server.ui_url.endswith(f":{taken}")
 
 
-def test_servers_that_race_for_the_same_ports_all_come_up(
-    tmp_path: Path, start: Callable[..., EmbeddedServer]
-) -> None:
+def test_servers_that_race_for_the_same_ports_all_come_up(tmp_path: Path, start: Callable[..., EmbeddedServer]) -> None:
     port, ui_port = free_port(), free_port()
     with ThreadPoolExecutor(3) as pool:
-        servers = list(
-            pool.map(lambda name: start(tmp_path / name, port=port, ui_port=ui_port), ("a", "b", "c"))
-        )
+        servers = list(pool.map(lambda name: start(tmp_path / name, port=port, ui_port=ui_port), ("a", "b", "c")))
     assert len({server.address for server in servers}) == 3
     assert len({server.ui_url for server in servers}) == 3
     assert all(named(tmp_path / name)["pid"] == s.pid for name, s in zip("abc", servers, strict=True))
@@ -341,9 +331,7 @@ def test_a_binary_that_never_serves_is_ended_at_the_deadline(tmp_path: Path) -> 
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
-def test_a_server_that_hangs_is_named_instead_of_doubled(
-    tmp_path: Path, start: Callable[..., EmbeddedServer]
-) -> None:
+def test_a_server_that_hangs_is_named_instead_of_doubled(tmp_path: Path, start: Callable[..., EmbeddedServer]) -> None:
     server = start(tmp_path)
     os.kill(server.pid, signal.SIGSTOP)
     try:

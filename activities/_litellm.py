@@ -57,7 +57,10 @@ def load() -> ModuleType:
     litellm.drop_params = True  # a setting that this model does not take is left out, not an error
     litellm.telemetry = False
     # litellm posts a second time when a connection breaks, num_retries=0 or not: a call could be paid for twice.
-    litellm.AsyncHTTPHandler.single_connection_post_request = _post_no_second_time
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+    handler: Any = AsyncHTTPHandler
+    handler.single_connection_post_request = _post_no_second_time
     return litellm
 
 

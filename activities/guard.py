@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -18,11 +19,12 @@ from temporalio.worker import (
 
 from holdfast import ids
 from holdfast.activities.failures import failure, recorded
+from holdfast.activities.log import get_logger
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.transcripts import RunKey, TranscriptCache
 
 BEAT_SECONDS = 0.4
-_log = structlog.get_logger("holdfast.activity")
+_log = get_logger("holdfast.activity")
 
 
 class Guard(Interceptor):
@@ -33,10 +35,17 @@ class Guard(Interceptor):
         self.tools = frozenset(tools)
         self.scrub = scrub
         self.cache = cache
+        logging.getLogger("temporalio.activity").addFilter(self._not_told_already)
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
         """Wrap one execution (Temporal's own signature)."""
         return _Guarded(next, self) if activity.info().activity_type in self.names else next
+
+    def _not_told_already(self, record: logging.LogRecord) -> bool:
+        """Leave out Temporal's report, traceback and all, of a failure that `activity.failed` tells in one line."""
+        if getattr(record, "__temporal_error_identifier", None) != "ActivityFailure":
+            return True
+        return getattr(record, "temporal_activity", {}).get("activity_type") not in self.names
 
 
 class Heart:
@@ -113,7 +122,7 @@ class _Guarded(ActivityInboundInterceptor):
             _log.warning(
                 "activity.failed",
                 error=safe.type,
-                message=safe.message,
+                cause=safe.message,
                 retryable=not safe.non_retryable,
                 **names,
             )

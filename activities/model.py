@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import structlog
 from temporalio import activity
 from temporalio.client import WorkflowHandle
 
@@ -13,6 +12,7 @@ from holdfast import ids, wire
 from holdfast.activities.answer import Answer, Complete, ModelRequest
 from holdfast.activities.failures import failure
 from holdfast.activities.guard import heart
+from holdfast.activities.log import get_logger
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.transcripts import Held, RunKey, TranscriptCache
 from holdfast.agent import Agent
@@ -20,7 +20,7 @@ from holdfast.bounds import HEARTBEAT_TAIL_BYTES, TURN_MAX_BYTES, TURN_MAX_TOOL_
 from holdfast.calls import ModelCall, Page
 from holdfast.message import Message, ToolCall, Turn
 
-_log = structlog.get_logger("holdfast.model")
+_log = get_logger("holdfast.model")
 _SHOW_EVERY_SECONDS = 0.25
 
 CLOSING_NOTE = (

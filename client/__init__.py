@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.client.runs import AsyncClient, Run, RunSummary
+    from holdfast.client.runs import AsyncClient
     from holdfast.client.sync import Client
+    from holdfast.client.views import Run, RunSummary
 
-_WHERE = {"AsyncClient": "runs", "Run": "runs", "RunSummary": "runs", "Client": "sync"}
+_WHERE = {"AsyncClient": "runs", "Client": "sync", "Run": "views", "RunSummary": "views"}
 __all__ = ["AsyncClient", "Client", "Run", "RunSummary"]
 
 

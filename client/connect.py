@@ -27,6 +27,11 @@ def configured(address: str | None = None, namespace: str | None = None) -> dict
     return options
 
 
+def is_named(address: str | None = None) -> bool:
+    """Say whether somebody named a server, here or in the environment or the profile."""
+    return address is not None or "target_host" in ClientConfigProfile.load().to_client_connect_config()
+
+
 async def connect(
     address: str | None = None, namespace: str | None = None, *, plugins: tuple[Plugin, ...] = ()
 ) -> temporalio.client.Client:

@@ -7,9 +7,10 @@ import atexit
 import gc
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+_END = object()
 
 
 class Portal:
@@ -37,13 +38,20 @@ class Portal:
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
         """Walk an asynchronous iterator from ordinary code."""
         try:
-            while True:
-                try:
-                    yield self.call(anext(items))  # type: ignore[arg-type]
-                except StopAsyncIteration:
-                    return
+            while (item := self.call(_next(items))) is not _END:
+                yield cast(T, item)
         finally:
             self._aclose(items)
+
+    async def bridge_items(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
+        """Walk an asynchronous iterator of this loop from another event loop."""
+        try:
+            while (item := await self.bridge(_next(items))) is not _END:
+                yield cast(T, item)
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await self.bridge(close())
 
     def _aclose(self, items: AsyncIterator[T]) -> None:
         close = getattr(items, "aclose", None)
@@ -60,3 +68,7 @@ class Portal:
         # The native side of a worker that is collected after the interpreter has begun to end brings it down
         # (temporalio/sdk-python#300).
         gc.collect()
+
+
+async def _next(items: AsyncIterator[T]) -> T | object:
+    return await anext(items, _END)

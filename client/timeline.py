@@ -277,8 +277,8 @@ class Timeline:
     def _tell(self, kind: EventType, text: str, data: dict[str, Any], began: HistoryEvent | None = None) -> None:
         now = _time(self._line.event)
         cursor = f"{self._line.link}/{self._line.event.event_id}.{len(self._made)}"
-        span = {"created_at": _time(began) if began else now, "finished_at": now if began else None}
-        self._made.append(Event(id=cursor, type=kind, message=text, data=data, **span))
+        start, end = (_time(began), now) if began else (now, None)
+        self._made.append(Event(id=cursor, type=kind, message=text, created_at=start, finished_at=end, data=data))
 
     def _latency(self, began: HistoryEvent | None) -> float | None:
         if began is None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from holdfast import wire
+from holdfast.activities.log import get_logger
 
-_log = structlog.get_logger("holdfast.attributes")
+_log = get_logger("holdfast.attributes")
 _TYPES = {
     "Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
     "Double": IndexedValueType.INDEXED_VALUE_TYPE_DOUBLE,

@@ -19,31 +19,24 @@ def configure(log_format: str = "auto", level: str = "info") -> None:
     """Send every log of this process to stderr, in one form, without known secrets."""
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     scrub = Scrubber.of_environment()
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _temporal_context,
-        structlog.processors.format_exc_info,
-        lambda logger, name, event: _scrubbed(event, scrub),
-    ]
     renderer: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
         if as_json
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_not_told_already)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared[:4], structlog.stdlib.ExtraAdder(), *shared[4:]],
+            foreign_pre_chain=[
+                structlog.contextvars.merge_contextvars,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _temporal_context,
+                structlog.processors.format_exc_info,
+                lambda logger, name, event: _scrubbed(event, scrub),
+            ],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -52,11 +45,6 @@ def configure(log_format: str = "auto", level: str = "info") -> None:
     root.setLevel(level.upper())
     for noisy in ("LiteLLM", "httpx", "httpcore", "openai", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def _not_told_already(record: logging.LogRecord) -> bool:
-    """Leave out Temporal's report of a failed activity, which `activity.failed` tells in one line."""
-    return getattr(record, "__temporal_error_identifier", None) != "ActivityFailure"
 
 
 def _temporal_context(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:

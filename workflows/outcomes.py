@@ -20,12 +20,12 @@ from holdfast.workflows.state import ToolOutcome
 _UNKNOWN_OUTCOME = "; whether it did its work is unknown, and it was not repeated"
 
 
-def from_failure(failed: BaseException | None, spec: ToolSpec, latency_ms: float) -> ToolOutcome:
+def from_failure(failed: BaseException | None, spec: ToolSpec, latency_ms: float | None) -> ToolOutcome:
     """Turn the cause of a tool's failure into what the model is told."""
     cause = named(failed)
     ambiguous = spec.effect == "once" and cause.type in ("Timeout", "WorkerLost", "WorkerShutdown")
     message = cause.message + (_UNKNOWN_OUTCOME if ambiguous else "")
-    return ToolOutcome(error_type=cause.type, error=message, latency_ms=round(latency_ms, 1))
+    return ToolOutcome(error_type=cause.type, error=message, latency_ms=latency_ms)
 
 
 def named(cause: BaseException | None) -> RunError:

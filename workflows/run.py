@@ -178,7 +178,7 @@ class AgentRun:
                 **options.tool_call(decision.spec),
             )
         except ActivityError as error:
-            return from_failure(error.cause, decision.spec, (workflow.time() - began) * 1000)
+            return from_failure(error.cause, decision.spec, round((workflow.time() - began) * 1000, 1))
         return ToolOutcome(output=output, latency_ms=round((workflow.time() - began) * 1000, 1))
 
     async def _call(self, activity: str, argument: Any, **settings: Any) -> Any:

@@ -1,0 +1,121 @@
+"""Runs as a caller sees them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.common import SearchAttributeKey
+
+from holdfast.client.timeline import Timeline
+from holdfast.data import Data
+from holdfast.event import Event
+from holdfast.message import Message
+from holdfast.run import TERMINAL, RunResult, Status
+
+_CLOSED: dict[WorkflowExecutionStatus, Status] = {
+    WorkflowExecutionStatus.COMPLETED: "completed",
+    WorkflowExecutionStatus.FAILED: "failed",
+    WorkflowExecutionStatus.CANCELED: "cancelled",
+    WorkflowExecutionStatus.TERMINATED: "failed",
+    WorkflowExecutionStatus.TIMED_OUT: "failed",
+}
+_WRITTEN: frozenset[str] = frozenset({"pending", "running", "paused", "waiting"})
+
+
+class RunSummary(Data):
+    """What the server says of a run at once, with no worker up."""
+
+    id: str
+    """Temporal's workflow id."""
+    status: Status
+    agent_id: str | None = None
+    """The agent's name."""
+    revision: str | None = None
+    thread_id: str | None = None
+    created_at: datetime
+    closed_at: datetime | None = None
+    steps: int | None = None
+    cost_usd: float | None = None
+    task_queue: str = ""
+
+    @property
+    def closed(self) -> bool:
+        """True once nothing more will happen."""
+        return self.status in TERMINAL
+
+
+class Run(RunSummary):
+    """A run with everything that its history tells."""
+
+    output: Any = None
+    final_text: str = ""
+    error: str | None = None
+    """Why it failed."""
+    original_prompt: str | None = None
+    """The first user message."""
+    input: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    result: RunResult | None = None
+    """Set once the run has closed."""
+    messages: list[Message] = Field(default_factory=list)
+    logs: list[Event] = Field(default_factory=list)
+
+
+def summarize(execution: WorkflowExecution) -> RunSummary:
+    """Read a run from what `describe` or a listing says of it."""
+    attributes = execution.typed_search_attributes
+    return RunSummary(
+        id=execution.id,
+        status=_status(execution),
+        agent_id=attributes.get(SearchAttributeKey.for_keyword("AgentName")),
+        revision=attributes.get(SearchAttributeKey.for_keyword("AgentRevision")),
+        thread_id=attributes.get(SearchAttributeKey.for_keyword("ThreadId")),
+        created_at=execution.start_time,
+        closed_at=execution.close_time,
+        steps=attributes.get(SearchAttributeKey.for_int("Steps")),
+        cost_usd=attributes.get(SearchAttributeKey.for_float("CostUsd")),
+        task_queue=execution.task_queue,
+    )
+
+
+def is_unclear(execution: WorkflowExecution) -> bool:
+    """Say whether a listing leaves open if a worker has taken the run: nobody wrote its status yet."""
+    written = execution.typed_search_attributes.get(SearchAttributeKey.for_keyword("RunStatus"))
+    return execution.status == WorkflowExecutionStatus.RUNNING and written is None
+
+
+def complete(summary: RunSummary, folded: Timeline, events: list[Event]) -> Run:
+    """Add what a run's history tells to what the server says at once."""
+    known = summary.model_dump()
+    result, state, request = folded.result, folded.state, folded.request
+    if result is not None:
+        known |= {"status": result.status, "steps": result.steps, "cost_usd": result.cost_usd}
+        known |= {"output": result.output, "final_text": result.final_text, "closed_at": folded.closed_at}
+        known["error"] = result.error.message if result.error else None
+    elif state is not None:
+        known |= {"steps": state.steps, "cost_usd": state.usage.cost_usd}
+    if state is not None:
+        known |= {"agent_id": state.loaded.agent.name, "revision": state.loaded.revision}
+        known["original_prompt"] = state.loaded.prompts[0]
+    elif request is not None:
+        known["original_prompt"] = request.message
+    if request is not None:
+        known |= {"thread_id": request.thread_id, "input": request.input, "metadata": request.metadata}
+    return Run(**known, result=result, messages=folded.messages, logs=events)
+
+
+def _status(execution: WorkflowExecution) -> Status:
+    written = execution.typed_search_attributes.get(SearchAttributeKey.for_keyword("RunStatus"))
+    if execution.status is not None and execution.status in _CLOSED:
+        closed = _CLOSED[execution.status]
+        fits = closed == "completed" and written in TERMINAL
+        return written if fits else closed  # type: ignore[return-value]
+    if isinstance(execution, WorkflowExecutionDescription):
+        if execution.history_length <= 2:
+            return "pending"
+        if written == "pending":
+            return "running"
+    return written if written in _WRITTEN else "running"  # type: ignore[return-value]

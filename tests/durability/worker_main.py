@@ -1,0 +1,81 @@
+"""A worker process to be killed: `python -m tests.durability.worker_main --address … --task-queue … --model-url … --journal FILE`.
+
+With `--nursery` it imports everything, and then forks one worker for each line of its stdin. Such a worker connects, says
+`ready PID`, and polls only once it gets SIGUSR1: what a test measures after a kill is then the engine's time, not Python's.
+The end of stdin ends the nursery and its workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from holdfast import Settings
+from holdfast.activities import model
+from holdfast.client.connect import connect
+from holdfast.worker import logs
+from holdfast.worker.build import make_worker
+from holdfast.worker.plugin import HoldfastPlugin
+from tests.durability.agent import AGENT, JOURNAL
+from tests.support.stage import endpoints
+
+
+async def _serve(options: argparse.Namespace, standby: bool) -> None:
+    go, leave = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, go.set)
+    loop.add_signal_handler(signal.SIGTERM, leave.set)
+    # The key tells the scripted model which process asks.
+    settings = Settings(
+        task_queue=options.task_queue,
+        endpoints=endpoints(options.model_url, f"sk-worker-{os.getpid()}"),
+        grace_seconds=1,
+    )
+    client = await connect(options.address)
+    worker = make_worker(client, HoldfastPlugin([AGENT], settings=settings))
+    print("ready", os.getpid(), flush=True)
+    if standby:
+        await go.wait()
+    async with worker:
+        await leave.wait()
+
+
+def _nursery(options: argparse.Namespace) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps: a killed worker is gone at once
+    born: list[int] = []
+    while sys.stdin.readline():
+        child = os.fork()
+        if child == 0:
+            os.close(0)
+            try:
+                asyncio.run(_serve(options, standby=True))
+            finally:
+                os._exit(0)
+        born.append(child)
+    for child in born:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def main() -> None:
+    """Serve until SIGTERM, or hatch workers until stdin ends."""
+    parser = argparse.ArgumentParser()
+    for name in ("--address", "--task-queue", "--model-url", "--journal"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--nursery", action="store_true")
+    options = parser.parse_args()
+    os.environ[JOURNAL] = options.journal
+    logs.configure("json")
+    model.warm_up()
+    if options.nursery:
+        _nursery(options)
+    else:
+        asyncio.run(_serve(options, standby=False))
+
+
+if __name__ == "__main__":
+    main()

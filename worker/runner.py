@@ -1,0 +1,223 @@
+"""`Runner`: client, in-process worker and, where no server answers, an embedded one; for scripts, notebooks and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import uuid
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import temporalio.client
+from temporalio.worker import Worker
+
+from holdfast.activities.answer import Complete
+from holdfast.agent import Agent
+from holdfast.client.connect import connect, is_named
+from holdfast.client.portal import Portal
+from holdfast.client.runs import AsyncClient
+from holdfast.client.views import RunSummary
+from holdfast.errors import ServerUnavailable
+from holdfast.event import Event
+from holdfast.run import RunResult
+from holdfast.tools import Tool
+from holdfast.worker.build import make_worker
+from holdfast.worker.plugin import HoldfastPlugin
+from holdfast.worker.server import EmbeddedServer, find_binary
+from holdfast.worker.settings import Settings
+
+T = TypeVar("T")
+
+
+class Runner:
+    """Runs agents in this process, durably: the Temporal server keeps what happened, and this process does the work.
+
+    Server and worker start with the first run. The server is the one of the TEMPORAL_* environment or of localhost:7233;
+    where neither is named nor answers, one is started (or shared) in the folder `.holdfast`. A failed run is a result,
+    never an exception. `tools` are those that agents name as text; `close()`, or the end of the process, stops everything.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str | None = None,
+        namespace: str | None = None,
+        tools: Iterable[Tool[..., Any]] = (),
+        settings: Settings | None = None,
+        complete: Complete | None = None,
+    ) -> None:
+        self._where = (address, namespace)
+        self._tools = tuple(tools)
+        self._settings = settings or Settings()
+        self._complete = complete
+        self._portal = Portal()
+        self._hosted = _Hosted(f"runner-{uuid.uuid4().hex[:8]}")
+        atexit.register(self.close)
+
+    def run_sync(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunResult:
+        """Run to the end and return the result; options are those of `run_handle`. Not from within an event loop's thread."""
+        return self._portal.call(self._run(agent, user_message, options))
+
+    async def run(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunResult:
+        """Run to the end and return the result; options are those of `run_handle`."""
+        return await self._portal.bridge(self._run(agent, user_message, options))
+
+    def run_stream(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunStream:
+        """Run, and yield events as they happen: `async for event in runner.run_stream(agent, user_message="…")`."""
+        return RunStream(self, agent, user_message, options)
+
+    async def run_handle(
+        self,
+        agent: Agent,
+        user_message: str | None = None,
+        *,
+        input: Mapping[str, Any] | None = None,  # noqa: A002 - the name that callers know
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunHandle:
+        """Start a run and return its handle."""
+        options = {
+            "input": input,
+            "thread_id": thread_id,
+            "metadata": metadata,
+            "run_id": run_id,
+            "idempotency_key": idempotency_key,
+        }
+        client, run = await self._portal.bridge(self._create(agent, user_message, options))
+        return RunHandle(self._portal, client, run)
+
+    def close(self) -> None:
+        """Stop the worker, then the server unless others use it; running activities get their grace."""
+        atexit.unregister(self.close)
+        self._portal.call(self._stop())
+        self._portal.close()
+        if self._hosted.server is not None:
+            self._hosted.server.stop()
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def _run(self, agent: Agent, user_message: str | None, options: Mapping[str, Any]) -> RunResult:
+        client, run = await self._create(agent, user_message, options)
+        return await _result(client, run.id)
+
+    async def _create(
+        self, agent: Agent, user_message: str | None, options: Mapping[str, Any]
+    ) -> tuple[AsyncClient, RunSummary]:
+        client = await self._serve(agent)
+        return client, await client.runs.create(agent=agent, message=user_message, **options)
+
+    async def _serve(self, agent: Agent) -> AsyncClient:
+        """Return a client whose task queue is polled by a worker with this agent's tools."""
+        async with self._hosted.starting:
+            if self._hosted.temporal is None:
+                self._hosted.temporal = await self._connect()
+            tools = tuple(dict.fromkeys((*self._tools, *agent.functions)))
+            if tools not in self._hosted.workers:
+                plugin = HoldfastPlugin(tools=tools, settings=self._settings, complete=self._complete)
+                queue = f"{self._hosted.name}-{len(self._hosted.workers)}"
+                worker = make_worker(self._hosted.temporal, plugin, task_queue=queue)
+                await worker.__aenter__()
+                self._hosted.workers[tools] = (queue, worker)
+            queue, _ = self._hosted.workers[tools]
+            return AsyncClient(temporal=self._hosted.temporal, task_queue=queue)
+
+    async def _connect(self) -> temporalio.client.Client:
+        try:
+            return await connect(*self._where)
+        except ServerUnavailable:
+            if is_named(self._where[0]):
+                raise
+        binary = find_binary(self._settings.temporal_bin)
+        folder: Path = self._settings.folder
+        self._hosted.server = await asyncio.to_thread(EmbeddedServer.start, folder, binary=binary)
+        return await connect(self._hosted.server.address, self._where[1])
+
+    async def _stop(self) -> None:
+        for _, worker in self._hosted.workers.values():
+            await worker.shutdown()
+        self._hosted.workers.clear()
+        self._hosted.temporal = None
+
+
+class _Hosted:
+    """What a runner has started."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.starting = asyncio.Lock()
+        self.temporal: temporalio.client.Client | None = None
+        self.server: EmbeddedServer | None = None
+        self.workers: dict[tuple[Tool[..., Any], ...], tuple[str, Worker]] = {}
+
+
+class RunHandle:
+    """One run that a runner has started."""
+
+    def __init__(self, portal: Portal, client: AsyncClient, run: RunSummary) -> None:
+        self.run_id = run.id
+        self._portal = portal
+        self._client = client
+
+    @property
+    def events(self) -> AsyncIterator[Event]:
+        """The run's events from its first on, live, until it has ended; each use reads them anew."""
+        return self._portal.bridge_items(self._client.runs.stream_events(self.run_id))
+
+    async def append_message(self, text: str) -> str:
+        """Send a follow-up message, which the model sees at its next step; returns its id."""
+        return await self._bridge(self._client.runs.append_message(self.run_id, text))
+
+    async def cancel(self) -> None:
+        """Ask the run to stop."""
+        await self._bridge(self._client.runs.cancel(self.run_id))
+
+    async def status(self) -> RunSummary:
+        """Return what the server says at once."""
+        return await self._bridge(self._client.runs.status(self.run_id))
+
+    async def await_result(self) -> RunResult:
+        """Wait for the end; a failed or cancelled run's result is a result."""
+        return await self._bridge(_result(self._client, self.run_id))
+
+    async def _bridge(self, work: Coroutine[Any, Any, T]) -> T:
+        return await self._portal.bridge(work)
+
+
+class RunStream:
+    """The events of a run that starts with the first of them; `result` and `run_id` are set as they become known."""
+
+    def __init__(self, runner: Runner, agent: Agent, user_message: str | None, options: Mapping[str, Any]) -> None:
+        self.run_id: str | None = None
+        self.result: RunResult | None = None
+        self._start = lambda: runner.run_handle(agent, user_message, **options)
+        self._items: AsyncIterator[Event] | None = None
+
+    def __await__(self) -> Generator[Any, None, RunStream]:
+        yield from ()
+        return self
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        if self._items is None:
+            self._items = self._events()
+        return self._items
+
+    async def _events(self) -> AsyncIterator[Event]:
+        handle = await self._start()
+        self.run_id = handle.run_id
+        async for event in handle.events:
+            yield event
+        self.result = await handle.await_result()
+
+
+async def _result(client: AsyncClient, run_id: str) -> RunResult:
+    result = (await client.runs.wait(run_id)).result
+    assert result is not None
+    return result
+

@@ -21,7 +21,7 @@ from holdfast.activities.failures import failure
 from holdfast.message import Usage
 
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
-_LONGEST_ANSWER_CHARS = 4 * 1024 * 1024
+_LONGEST_ANSWER_CHARS = 8 * 1024 * 1024
 _WANT_THEIR_THINKING_BACK = frozenset({"anthropic", "bedrock", "databricks", "gemini", "vertex_ai"})
 _THINKING = ("reasoning_content", "thinking_blocks", "provider_specific_fields")
 
@@ -45,11 +45,16 @@ _ENVIRONMENT = {
 }
 
 
-@lru_cache(maxsize=1)
 def load() -> ModuleType:
     """Import litellm (2 to 4 seconds, so only workers do it, in a thread) and quieten it."""
+    # Each time, since litellm reads some of them on every call: its other OpenAI handler posts a 422 twice.
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    return _imported()
+
+
+@lru_cache(maxsize=1)
+def _imported() -> ModuleType:
     import litellm
 
     litellm.suppress_debug_info = True
@@ -101,7 +106,7 @@ class LiteLLM:
             messages = _for_provider(litellm, model, request.messages)
             response = await litellm.acompletion(model=model, messages=messages, **options)
             if request.settings.stream:
-                await _read_stream(response, answer)
+                await _read_stream(response, answer, request.model)
             else:
                 _read_whole(response, answer)
         except ApplicationError:
@@ -119,7 +124,7 @@ def _for_provider(litellm: ModuleType, model: str, messages: list[dict[str, Any]
     return [{key: value for key, value in each.items() if key not in _THINKING} for each in messages]
 
 
-async def _read_stream(stream: Any, answer: Answer) -> None:
+async def _read_stream(stream: Any, answer: Answer, model: str) -> None:
     usage: Any = None
     size = 0
     try:
@@ -130,12 +135,12 @@ async def _read_stream(stream: Any, answer: Answer) -> None:
                 answer.finish_reason = choice.finish_reason or answer.finish_reason
             answer.model = chunk.model or answer.model
             if size > _LONGEST_ANSWER_CHARS:
-                raise failure("ModelAnswerTooLong", "the model's answer does not end", retryable=False)
+                raise failure("ModelAnswerTooLong", f"{model}: the answer does not end", retryable=False)
     finally:
         await stream.aclose()
     # litellm makes a finish_reason up where the stream ended without one, but not this.
     if getattr(stream, "received_finish_reason", answer.finish_reason) is None:
-        raise failure("ModelAnswerTruncated", "the model's answer broke off", retryable=True)
+        raise failure("ModelAnswerTruncated", f"{model}: the answer broke off", retryable=True)
     answer.usage = _usage(usage)
 
 

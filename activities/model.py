@@ -22,6 +22,8 @@ from holdfast.message import Message, ToolCall, Turn
 
 _log = get_logger("holdfast.model")
 _SHOW_EVERY_SECONDS = 0.25
+_ARGUMENTS_SHOWN_BYTES = 512
+"""What is kept of a call's arguments where the whole has no room."""
 
 CLOSING_NOTE = (
     "The limit {limit} of this run is reached. Answer now, from what is known so far; no more tools can be called. "
@@ -48,7 +50,7 @@ class ModelActivities:
             held.agent = Agent.model_validate(await run.query(wire.AGENT, result_type=dict))
         request = _request(call, held.agent, await self._messages(held, run, call))
         answer = Answer(model=call.model)
-        showing = asyncio.create_task(_show(answer))
+        showing = asyncio.create_task(_show(answer, self._scrub))
         seconds = request.settings.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -141,7 +143,11 @@ def _turn(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool = 
     for each in [] if asked.closing else wanted[:TURN_MAX_TOOL_CALLS]:
         name, arguments = cut(_clean(each.name, scrub), 256), _clean(each.arguments, scrub)
         call_id = ids.call_id(asked.step, len(calls), name, arguments)
-        call = ToolCall.of(call_id, name, arguments, provider_specific_fields=each.provider_specific_fields)
+        fields = scrub.json(each.provider_specific_fields)
+        call = ToolCall.of(call_id, name, arguments, provider_specific_fields=fields)
+        if _size(call.wire()) > room:
+            # Cut JSON is refused, and the model told so; left out, a turn's only call would make it look like an answer.
+            call = ToolCall.of(call_id, name, cut(arguments, _ARGUMENTS_SHOWN_BYTES))
         room -= _size(call.wire())
         if room < 0:
             break
@@ -156,9 +162,9 @@ def _turn(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool = 
     )
     return Turn(
         message=message,
-        model=answer.model,
+        model=cut(_clean(answer.model, scrub), 200),
         usage=answer.usage,
-        finish_reason=answer.finish_reason,
+        finish_reason=answer.finish_reason and cut(_clean(answer.finish_reason, scrub), 200),
         dropped_tool_calls=len(wanted) - len(calls),
         partial=partial,
     )
@@ -180,14 +186,15 @@ def _cancel_requested() -> bool:
     return details is not None and details.cancel_requested
 
 
-async def _show(answer: Answer) -> None:
+async def _show(answer: Answer, scrub: Scrubber) -> None:
     """Heartbeat the end of the text so far, with the place where it begins, for readers of live text."""
     beating, shown = heart(), 0
     while True:
         await asyncio.sleep(_SHOW_EVERY_SECONDS)
-        if len(answer.text) > shown:
-            shown = len(answer.text)
-            tail = answer.text[-HEARTBEAT_TAIL_BYTES // 4 :]
+        text = _clean(answer.text, scrub)
+        if len(text) > shown:
+            shown = len(text)
+            tail = text[-HEARTBEAT_TAIL_BYTES // 4 :]
             beating.tell({"offset": shown - len(tail), "text": tail})
 
 

@@ -8,7 +8,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.secrets import Scrubber
-from holdfast.bounds import TOOL_OUTPUT_RECORDED_BYTES, cut, to_json
+from holdfast.bounds import TOOL_OUTPUT_RECORDED_BYTES, cut, cut_json, to_json
 
 
 def recordable(value: Any, scrub: Scrubber) -> Any:
@@ -18,10 +18,7 @@ def recordable(value: Any, scrub: Scrubber) -> Any:
     tool has done its work, so doing it again would not help.
     """
     try:
-        plain = to_jsonable_python(value, inf_nan_mode="constants", bytes_mode="base64")
-        text = to_json(plain)
-    except UnicodeEncodeError:
-        plain = _replace_surrogates(plain)
+        plain = scrub.json(_plain(value))
         text = to_json(plain)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise ApplicationError(
@@ -30,9 +27,18 @@ def recordable(value: Any, scrub: Scrubber) -> Any:
             non_retryable=True,
         ) from None
     if len(text.encode()) > TOOL_OUTPUT_RECORDED_BYTES:
-        whole = plain if isinstance(plain, str) else text
-        return cut(scrub.text(whole), TOOL_OUTPUT_RECORDED_BYTES - 64)
-    return scrub.json(plain)
+        return cut_json(plain if isinstance(plain, str) else text, TOOL_OUTPUT_RECORDED_BYTES)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    try:
+        plain = to_jsonable_python(value, inf_nan_mode="constants", bytes_mode="base64")
+        to_json(plain)
+    except UnicodeEncodeError:
+        plain = to_jsonable_python(_replace_surrogates(value), inf_nan_mode="constants", bytes_mode="base64")
+        plain = _replace_surrogates(plain)
+    return plain
 
 
 def _replace_surrogates(value: Any) -> Any:
@@ -40,6 +46,6 @@ def _replace_surrogates(value: Any) -> Any:
         return value.encode(errors="replace").decode()
     if isinstance(value, dict):
         return {_replace_surrogates(key): _replace_surrogates(each) for key, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_replace_surrogates(each) for each in value]
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -15,9 +16,11 @@ class Scrubber:
     """Replaces each known secret by its name."""
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
-        by_length = sorted(secrets.items(), key=lambda item: -len(item[1]))
-        self._names = {value: name for name, value in by_length if len(value) >= _SHORTEST}
-        self._pattern = re.compile("|".join(map(re.escape, self._names))) if self._names else None
+        self._names = {
+            form: name for name, value in secrets.items() if len(value) >= _SHORTEST for form in _forms(value)
+        }
+        longest_first = sorted(self._names, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if self._names else None
 
     @classmethod
     def of_environment(cls, more: Iterable[tuple[str, str]] = ()) -> Scrubber:
@@ -42,3 +45,8 @@ class Scrubber:
         if isinstance(value, list):
             return [self.json(each) for each in value]
         return value
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it stands, and as it stands inside a JSON text."""
+    return {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}

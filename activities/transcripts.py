@@ -24,16 +24,22 @@ class Held:
         self.messages: list[dict[str, Any]] = []
         self.outputs: dict[str, str] = {}
         self.agent: Agent | None = None
-        self.size = 0
+        self._message_bytes = 0
+        self._output_bytes = 0
         self._digests: list[str] = []
         self._unsettled: list[str] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes of its messages and outputs."""
+        return self._message_bytes + self._output_bytes
 
     def append(self, message: dict[str, Any]) -> None:
         """Add the next message."""
         text = canonical_json(message)
         self._digests.append(chain(self._digests[-1] if self._digests else "", text))
         self.messages.append(message)
-        self.size += len(text)
+        self._message_bytes += len(text.encode())
         if message["role"] == "assistant":
             self._unsettled = [call["id"] for call in message.get("tool_calls", ())]
         elif message["role"] == "tool":
@@ -48,7 +54,18 @@ class Held:
 
     def clear(self) -> None:
         """Forget all messages, but not the agent and the outputs."""
-        self.messages, self._digests, self._unsettled, self.size = [], [], [], 0
+        self.messages, self._digests, self._unsettled, self._message_bytes = [], [], [], 0
+
+    def keep(self, call_id: str, output: str) -> None:
+        """Keep a tool's output, until its place is found."""
+        self._take(call_id)
+        self.outputs[call_id] = output
+        self._output_bytes += len(output.encode())
+
+    def _take(self, call_id: str) -> str:
+        output = self.outputs.pop(call_id, "")
+        self._output_bytes -= len(output.encode())
+        return output
 
     def advance(self, reference: Reference, pushed: Mapping[int, dict[str, Any]], max_chars: int) -> None:
         """Go as far towards a reference as what was pushed and fed allows."""
@@ -58,7 +75,7 @@ class Held:
                 call = self._unsettled[0] if self._unsettled else None
                 if call is None or call not in self.outputs:
                     return
-                message = tool_message(call, cut_chars(self.outputs.pop(call), max_chars)).wire()
+                message = tool_message(call, cut_chars(self._take(call), max_chars)).wire()
             self.append(message)
 
     def matches(self, reference: Reference) -> bool:
@@ -90,13 +107,16 @@ class TranscriptCache:
 
     def feed_output(self, key: RunKey, call_id: str, output: Any) -> None:
         """Keep the recorded output of a tool that ran here, until the next model call finds its place."""
-        held = self.held(key)
-        held.outputs[call_id] = tool_text(output)
-        held.size += len(held.outputs[call_id])
+        self.held(key).keep(call_id, tool_text(output))
         self.count(key)
 
     def count(self, key: RunKey) -> None:
-        """Take a run's new size into account, and forget the least recently used runs beyond the bound."""
+        """Take a run's new size into account, and forget the least recently used runs beyond the bound.
+
+        A run that was itself forgotten in the meantime (during a long model call, say) stays forgotten.
+        """
+        if key not in self._runs:
+            return
         size = self._runs[key].size
         self._total += size - self._counted.get(key, 0)
         self._counted[key] = size

@@ -57,7 +57,15 @@ def cut(text: str, max_bytes: int = ERROR_MAX_BYTES) -> str:
         return text
     note = f"… [cut: {len(encoded):,} bytes in all]"
     kept = encoded[: max(0, max_bytes - len(note.encode()))].decode(errors="ignore")
-    return kept + note
+    return kept + note if kept else note.encode()[:max_bytes].decode(errors="ignore")
+
+
+def cut_json(text: str, max_bytes: int) -> str:
+    """Shorten a text so that its JSON form, quotes and escapes included, takes at most max_bytes."""
+    kept, room = text, max_bytes
+    while json_size(kept) > max_bytes:
+        kept, room = cut(text, room), room * 3 // 4
+    return kept
 
 
 def cut_chars(text: str, max_chars: int) -> str:
@@ -66,7 +74,7 @@ def cut_chars(text: str, max_chars: int) -> str:
         return text
     note = f"\n… [cut: the first {{kept:,}} of {len(text):,} characters]"
     kept = max(0, max_chars - len(note) - 6)
-    return text[:kept] + note.format(kept=kept)
+    return (text[:kept] + note.format(kept=kept))[:max_chars]
 
 
 def one_line(text: str, max_chars: int = 120) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from holdfast.agent import Agent
 from holdfast.bounds import REQUEST_MAX_BYTES, json_size
@@ -44,16 +44,15 @@ class RunRequest(Data):
             raise ValueError("must be an agent's name, or an agent")
         return agent
 
-    @model_validator(mode="after")
-    def _is_bounded(self) -> RunRequest:
-        for name in ("input", "message", "metadata"):
-            check_size(name, getattr(self, name))
-        for name, value in (("thread_id", self.thread_id), ("revision", self.revision)):
-            if value is not None:
-                check_id(name, value)
-        if isinstance(self.agent, str):
-            check_id("agent", self.agent)
-        return self
+    @field_validator("input", "message", "metadata")
+    @classmethod
+    def _is_bounded(cls, value: Any) -> Any:
+        return bounded(value)
+
+    @field_validator("agent", "thread_id", "revision")
+    @classmethod
+    def _is_an_id(cls, value: Any) -> Any:
+        return sound_id(value) if isinstance(value, str) else value
 
     @classmethod
     def read(cls, given: Any) -> RunRequest:
@@ -73,12 +72,15 @@ class UserMessage(Data):
     id: str | None = None
     """The same id twice counts once."""
 
-    @model_validator(mode="after")
-    def _is_bounded(self) -> UserMessage:
-        check_size("text", self.text)
-        if self.id is not None:
-            check_id("id", self.id)
-        return self
+    @field_validator("text")
+    @classmethod
+    def _is_bounded(cls, value: str) -> str:
+        return str(bounded(value))
+
+    @field_validator("id")
+    @classmethod
+    def _is_an_id(cls, value: str | None) -> str | None:
+        return None if value is None else sound_id(value)
 
     @classmethod
     def read(cls, given: Any) -> UserMessage:
@@ -139,13 +141,20 @@ class RunResult(Data):
         return self.status
 
 
-def check_size(field: str, value: Any) -> None:
-    """Raise ValueError for a value that is over 256 KB, or no JSON (NaN, a lone surrogate)."""
-    if value is None:
-        return
+def bounded(value: Any) -> Any:
+    """Return a field's value; ValueError for one that is over 256 KB, or no JSON (NaN, a lone surrogate)."""
     try:
         size = len(value.encode()) if isinstance(value, str) else json_size(value)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{field} can't be written as JSON: {error}") from None
+        raise ValueError(f"can't be written as JSON: {error}") from None
     if size > REQUEST_MAX_BYTES:
-        raise ValueError(f"{field} has {size:,} bytes; at most {REQUEST_MAX_BYTES:,} are taken")
+        raise ValueError(f"has {size:,} bytes; at most {REQUEST_MAX_BYTES:,} are taken")
+    return value
+
+
+def sound_id(value: str) -> str:
+    """Return a field's value; ValueError for one that is no sound id."""
+    try:
+        return check_id("id", value)
+    except InputInvalid as error:
+        raise ValueError(error.errors["id"]) from None

@@ -20,7 +20,8 @@ R = TypeVar("R")
 Effect = Literal["pure", "idempotent", "once"]
 
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_TITLES = "title"
+_PLAIN_VALUES = ("const", "default", "enum", "examples")
+"""Keywords of JSON schema that hold data, not schemas."""
 
 
 class ToolSpec(Data):
@@ -189,13 +190,13 @@ def _read_arguments(function: Callable[..., Any], documented: docstring_parser.D
         if parameter.name not in hints:
             raise DefinitionError(f"{where}: parameter {parameter.name!r} needs a type")
         if hints[parameter.name] is ToolContext:
+            if context_name is not None:
+                raise DefinitionError(f"{where}: only one parameter can be a ToolContext")
             context_name = parameter.name
             continue
+        told: dict[str, Any] = {"description": described[parameter.name]} if described.get(parameter.name) else {}
         default = PydanticUndefined if parameter.default is parameter.empty else parameter.default
-        fields[f"argument_{len(names)}"] = (
-            hints[parameter.name],
-            Field(default, alias=parameter.name, description=described.get(parameter.name)),
-        )
+        fields[f"argument_{len(names)}"] = (hints[parameter.name], Field(default, alias=parameter.name, **told))
         names.append(parameter.name)
     try:
         model = create_model(where, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
@@ -209,9 +210,11 @@ def _read_arguments(function: Callable[..., Any], documented: docstring_parser.D
 def _without_titles(schema: Any, inside_properties: bool = False) -> Any:
     if isinstance(schema, dict):
         return {
-            key: _without_titles(value, key in ("properties", "$defs") and not inside_properties)
+            key: value
+            if key in _PLAIN_VALUES and not inside_properties
+            else _without_titles(value, key in ("properties", "$defs") and not inside_properties)
             for key, value in schema.items()
-            if inside_properties or key != _TITLES or not isinstance(value, str)
+            if inside_properties or key != "title" or not isinstance(value, str)
         }
     if isinstance(schema, list):
         return [_without_titles(item) for item in schema]

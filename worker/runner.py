@@ -220,4 +220,3 @@ async def _result(client: AsyncClient, run_id: str) -> RunResult:
     result = (await client.runs.wait(run_id)).result
     assert result is not None
     return result
-

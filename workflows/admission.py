@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.agent import Limits
-from holdfast.bounds import to_json
+from holdfast.bounds import cut, to_json
 from holdfast.message import ToolCall
 from holdfast.tools import ToolSpec
 
@@ -59,7 +59,7 @@ def _decide(call: ToolCall, tools: Mapping[str, ToolSpec]) -> Decision:
     spec = tools.get(call.name)
     if spec is None:
         known = ", ".join(sorted(tools)) or "none"
-        return Refused(call, "ToolUnknown", f"there is no tool named {call.name[:100]!r}; there are: {known}")
+        return Refused(call, "ToolUnknown", cut(f"there is no tool named {call.name[:100]!r}; there are: {known}"))
     try:
         arguments = json.loads(call.function.arguments or "{}")
         if not isinstance(arguments, dict):

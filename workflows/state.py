@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from holdfast.activities.transcripts import tool_content
+from holdfast.activities.transcripts import tool_content, tool_text
 from holdfast.agent import Limits
 from holdfast.bounds import (
     PAGE_MAX_BYTES,
@@ -13,6 +13,7 @@ from holdfast.bounds import (
     PREVIEWS_MAX_BYTES,
     PUSH_MAX_BYTES,
     cut,
+    cut_json,
     json_size,
 )
 from holdfast.calls import LoadedAgent, ModelCall, Page, Pushed, Reference
@@ -20,6 +21,10 @@ from holdfast.message import Message, ToolCall, Transcript, Turn, Usage, tool_me
 from holdfast.run import ToolExecution, UserMessage
 from holdfast.tools import ToolSpec
 from holdfast.workflows.admission import Admitted, Decision, Refused, admit
+
+
+_PAGE_FRAME = 64
+"""Bytes of a page's JSON around its messages."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,8 @@ class RunState:
             return
         self.transcript.append(turn.message)
         self._dropped = turn.dropped_tool_calls
+        if not turn.message.tool_calls and not self.limit_reached:
+            self._tell_dropped()  # with nothing left to settle, the turn would pass for an answer
 
     def settle(self, decisions: list[Decision], outcomes: list[ToolOutcome]) -> None:
         """Take the results of a turn's calls into the transcript, in the order of the calls."""
@@ -142,19 +149,17 @@ class RunState:
                 self.transcript.append(tool_message(decision.call.id, content))
             else:
                 self._say(tool_message(decision.call.id, f"Error ({outcome.error_type}): {outcome.error}"))
-        if self._dropped:
-            self._say(user_message(_dropped_note(self._dropped)))
-            self._dropped = 0
+        self._tell_dropped()
         if self.tool_calls >= self.limits.max_tool_calls:
             self.reach("max_tool_calls")
 
     def page(self, start: int, stop: int | None) -> Page:
         """Return messages from `start` to `stop`, as many as fit into 1 MB."""
         messages: list[dict[str, Any]] = []
-        size, stop = 0, len(self.transcript) if stop is None else min(stop, len(self.transcript))
+        size, stop = _PAGE_FRAME, len(self.transcript) if stop is None else min(max(stop, 0), len(self.transcript))
         for message in self.transcript.messages[start:stop]:
             form = message.wire()
-            size += json_size(form)
+            size += json_size(form) + 1
             if size > PAGE_MAX_BYTES and messages:
                 break
             messages.append(form)
@@ -208,6 +213,11 @@ class RunState:
         """Note that a limit's count is used up: the next model call is the closing one."""
         self.limit_reached = self.limit_reached or limit
 
+    def _tell_dropped(self) -> None:
+        if self._dropped:
+            self._say(user_message(_dropped_note(self._dropped)))
+            self._dropped = 0
+
     def _say(self, message: Message) -> None:
         """Append a message that no activity makes, so that the next model call carries it."""
         self._unfed[len(self.transcript)] = message
@@ -216,7 +226,7 @@ class RunState:
     def _remember(self, call: ToolCall, outcome: ToolOutcome) -> None:
         output = outcome.output
         if json_size(output) > PREVIEW_MAX_BYTES:
-            output = cut(tool_content(output, PREVIEW_MAX_BYTES), PREVIEW_MAX_BYTES)
+            output = cut_json(tool_text(output), PREVIEW_MAX_BYTES)
         execution = ToolExecution(
             tool_name=cut(call.name, 128),
             tool_call_id=call.id,

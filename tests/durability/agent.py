@@ -33,7 +33,7 @@ def _note(name: str, context: ToolContext, phase: str) -> None:
         os.close(file)
 
 
-@tool
+@tool(max_attempts=10)  # kills of many kinds in one run may hit the same call more than twice
 def weigh(step: int, seconds: float, context: ToolContext) -> dict[str, object]:
     """Weigh something, in a thread."""
     _note("weigh", context, "begin")
@@ -42,7 +42,7 @@ def weigh(step: int, seconds: float, context: ToolContext) -> dict[str, object]:
     return {"step": step, "grams": step * 100}
 
 
-@tool
+@tool(max_attempts=10)  # kills of many kinds in one run may hit the same call more than twice
 async def fetch(step: int, seconds: float, context: ToolContext) -> str:
     """Fetch something, in the tools' loop."""
     _note("fetch", context, "begin")

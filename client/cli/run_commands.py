@@ -1,0 +1,129 @@
+"""`holdfast run` and `holdfast runs …`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holdfast.client.cli import show
+from holdfast.client.cli.app import AsJson, RunId, app, client, parse_pairs, runs
+
+if TYPE_CHECKING:
+    from holdfast.client.sync import Client
+
+
+@app.command()
+def run(
+    agent: Annotated[str, typer.Argument(help="The name of an agent that a worker knows.")],
+    input: Annotated[list[str] | None, typer.Option("--input", "-i", help="key=value; may be repeated.")] = None,  # noqa: A002
+    message: Annotated[str | None, typer.Option("--message", "-m", help="The first user message.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show events until the run has ended.")] = False,
+    thread: Annotated[str | None, typer.Option(help="The thread that the run belongs to.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="The id of the new run.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key is the same run.")] = None,
+    metadata: Annotated[list[str] | None, typer.Option(help="key=value; may be repeated.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Start a run, and with --watch follow it: exit code 0 for completed or degraded, 1 for any other end."""
+    with client() as holdfast:
+        started = holdfast.runs.create(
+            agent,
+            input=parse_pairs(input),
+            message=message,
+            thread_id=thread,
+            run_id=run_id,
+            idempotency_key=key,
+            metadata=parse_pairs(metadata),
+        )
+        if json:
+            show.print_json(started.model_dump(mode="json"))
+        else:
+            print(started.id, flush=True)
+        if watch:
+            raise typer.Exit(_watch(holdfast, started.id, None, json))
+
+
+@runs.command("list")
+def list_runs(
+    agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only runs of this status.")] = None,
+    thread: Annotated[str | None, typer.Option(help="Only runs of this thread.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the latest first.")] = 50,
+    json: AsJson = False,
+) -> None:
+    """List runs, the latest first."""
+    with client() as holdfast:
+        found = holdfast.runs.list(agent, status=status, thread_id=thread, limit=limit)
+    if not json:
+        show.print_runs(found)
+        return
+    for each in found:
+        show.print_json(each.model_dump(mode="json"))
+
+
+@runs.command("show")
+def show_run(run_id: RunId, json: AsJson = False) -> None:
+    """Show a run: its status, answer, cost and timeline."""
+    with client() as holdfast:
+        found = holdfast.runs.get(run_id)
+    if json:
+        show.print_json(found.model_dump(mode="json"))
+    else:
+        show.print_run(found)
+
+
+@runs.command("watch")
+def watch_run(
+    run_id: RunId,
+    after: Annotated[str | None, typer.Option(help="Go on after this event's id.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Show a run's events until it has ended: exit code 0 for completed or degraded, 1 for any other end."""
+    with client() as holdfast:
+        raise typer.Exit(_watch(holdfast, run_id, after, json))
+
+
+@runs.command("message")
+def message_run(
+    run_id: RunId,
+    text: Annotated[str, typer.Argument(help="What to say.")],
+    message_id: Annotated[str | None, typer.Option("--id", help="The same id twice counts once.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Send a follow-up message, which the model sees at its next step."""
+    with client() as holdfast:
+        sent = holdfast.runs.append_message(run_id, text, id=message_id)
+    if json:
+        show.print_json({"run_id": run_id, "message_id": sent})
+    else:
+        print(sent)
+
+
+@runs.command("cancel")
+def cancel_run(run_id: RunId, json: AsJson = False) -> None:
+    """Ask a run to stop; what has ended stays as it is."""
+    with client() as holdfast:
+        holdfast.runs.cancel(run_id)
+        status = holdfast.runs.status(run_id).status
+    if json:
+        show.print_json({"run_id": run_id, "status": status})
+    else:
+        print(f"asked to stop; it is {status}")
+
+
+def _watch(holdfast: Client, run_id: str, after: str | None, json: bool) -> int:
+    out = show.console()
+    last = None
+    if json:
+        for event in holdfast.runs.stream_events(run_id, after=after):
+            show.print_json(event.model_dump(mode="json"))
+            last = event
+    else:
+        with out.status("waiting for the first event") as live:
+            for event in holdfast.runs.stream_events(run_id, after=after):
+                show.print_event(out, event)
+                live.update(f"{event.type} {show.printable(event.message)[:80]}")
+                last = event
+    ended_well = last is None or last.type in ("run_completed", "run_degraded")
+    return 0 if ended_well else 1

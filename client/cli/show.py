@@ -1,0 +1,105 @@
+"""How runs and events look: rich on a terminal, plain lines in a pipe, JSON where asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from holdfast.client.views import Run, RunSummary
+    from holdfast.event import Event
+
+_STYLES = {
+    "run_started": "bold",
+    "model_completed": "cyan",
+    "tool_completed": "green",
+    "tool_call_exception": "red",
+    "user_added_message": "magenta",
+    "run_completed": "bold green",
+    "run_degraded": "bold yellow",
+    "run_failed": "bold red",
+    "task_cancelled": "bold yellow",
+}
+_STATUS_STYLES = {"completed": "green", "degraded": "yellow", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+_QUIET = ("step_started", "model_called")
+
+
+def console() -> Console:
+    """Return a console for stdout that never breaks lines in a pipe."""
+    from rich.console import Console
+
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on one line."""
+    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def printable(text: str) -> str:
+    """Make a text from anywhere safe for a terminal: control characters are shown, not obeyed."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+
+
+def print_event(out: Console, event: Event) -> None:
+    """Print an event on one line."""
+    from rich.text import Text
+
+    when = (event.finished_at or event.created_at).astimezone().strftime("%H:%M:%S.%f")[:-4]
+    took = ""
+    if event.finished_at is not None:
+        took = f" ({(event.finished_at - event.created_at).total_seconds():.2f} s"
+        attempt = event.data.get("attempt", 1)
+        took += f", attempt {attempt})" if attempt > 1 else ")"
+    line = Text(f"{when} ")
+    line.append(f"{event.type:<20}", style=_STYLES.get(event.type, "dim" if event.type in _QUIET else ""))
+    line.append(f" {printable(event.message)}")
+    line.append(took, style="dim")
+    out.print(line)
+
+
+def print_runs(found: Iterable[RunSummary]) -> None:
+    """Print runs as a table."""
+    from rich.table import Table
+
+    out = console()
+    table = Table("run", "agent", "status", "steps", "cost", "created", box=None, pad_edge=False)
+    for each in found:
+        style = _STATUS_STYLES.get(each.status, "")
+        table.add_row(
+            printable(each.id),
+            printable(each.agent_id or "?"),
+            f"[{style}]{each.status}[/]" if style else each.status,
+            "" if each.steps is None else str(each.steps),
+            "" if each.cost_usd is None else f"${each.cost_usd:.4f}",
+            each.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        )
+    out.print(table)
+
+
+def print_run(run: Run) -> None:
+    """Print what there is to know of a run, its events included."""
+    from rich.text import Text
+
+    out = console()
+    facts: dict[str, Any] = {
+        "run": run.id,
+        "agent": f"{run.agent_id} (revision {run.revision})",
+        "status": run.status,
+        "created": run.created_at.astimezone().isoformat(timespec="seconds"),
+        "closed": run.closed_at.astimezone().isoformat(timespec="seconds") if run.closed_at else "",
+        "steps": run.steps,
+        "cost": None if run.cost_usd is None else f"${run.cost_usd:.4f}",
+        "prompt": run.original_prompt,
+        "error": run.error,
+        "answer": run.final_text if run.status != "failed" else "",
+    }
+    for name, value in facts.items():
+        if value not in (None, ""):
+            out.print(Text(f"{name:<8} ", style="dim") + Text(printable(str(value))))
+    for event in run.logs:
+        print_event(out, event)

@@ -1,0 +1,177 @@
+"""What the hosting commands do: serve runs, develop, set up, check health."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from holdfast import wire
+from holdfast.activities.log import get_logger
+from holdfast.activities.model import warm_up
+from holdfast.client.connect import configured, connect
+from holdfast.client.presence import pollers
+from holdfast.errors import HoldfastError, NoWorker
+from holdfast.worker import logs
+from holdfast.worker.attributes import register
+from holdfast.worker.build import make_worker
+from holdfast.worker.discovery import Registry, discover
+from holdfast.worker.plugin import HoldfastPlugin
+from holdfast.worker.server import EmbeddedServer, find_binary
+from holdfast.worker.settings import Settings
+
+_log = get_logger("holdfast.host")
+
+
+def leave(code: int) -> None:
+    """End this process with a code: at once, since native threads of a worker may bring a slow end down.
+
+    See temporalio/sdk-python#300: a process that hosted a worker could die of a signal while the interpreter ended.
+    """
+    gc.collect()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def serve(sources: list[str], *, address: str | None, namespace: str | None, task_queue: str | None) -> int:
+    """Serve runs until told to stop; returns the exit code."""
+    settings = _settings(task_queue)
+    logs.configure(settings.log_format, settings.log_level)
+    return _reported(lambda: _serve(discover(sources), settings, address, namespace))
+
+
+def develop(sources: list[str], *, port: int, ui_port: int, task_queue: str | None) -> int:
+    """Run server and worker in one until told to stop; returns the exit code."""
+    settings = _settings(task_queue)
+    logs.configure(settings.log_format, settings.log_level)
+
+    def work() -> Coroutine[Any, Any, int]:
+        registry = discover(sources)
+        server = EmbeddedServer.start(
+            settings.folder,
+            port=port,
+            ui_port=ui_port,
+            binary=find_binary(settings.temporal_bin),
+            search_attributes=wire.SEARCH_ATTRIBUTES,
+        )
+        return _develop(server, registry, settings)
+
+    return _reported(work)
+
+
+def set_up(*, address: str | None, namespace: str | None) -> int:
+    """Register the search attributes; returns 0 once all can be used."""
+
+    async def work() -> int:
+        client = await connect(address, namespace)
+        if not await register(client, usable_within=90):
+            return 1
+        print(
+            f"search attributes are registered in namespace {client.namespace!r}: {', '.join(wire.SEARCH_ATTRIBUTES)}"
+        )
+        return 0
+
+    logs.configure("auto", "info")
+    return _reported(work)
+
+
+def check_health(*, here: bool, address: str | None, namespace: str | None, task_queue: str | None) -> int:
+    """Return 0 if the server answers and a worker (of this very host, with `here`) polls the task queue."""
+
+    async def work() -> int:
+        client = await connect(address, namespace)
+        queue = task_queue or _settings(None).task_queue
+        found = await pollers(client, queue)
+        if here:
+            found = [identity for identity in found if identity.endswith(f"@{socket.gethostname()}")]
+        if not found:
+            raise NoWorker(queue)
+        print(f"healthy: {len(found)} workers poll task queue {queue!r}")
+        return 0
+
+    return _reported(work)
+
+
+async def _serve(registry: Registry, settings: Settings, address: str | None, namespace: str | None) -> int:
+    stopping = _stop_signals()
+    plugin = HoldfastPlugin(registry.agents.values(), registry.tools.values(), settings)
+    client = await connect(address, namespace)
+    worker = make_worker(client, plugin)
+    threading.Thread(target=warm_up, name="holdfast-warm-up", daemon=True).start()
+    running = asyncio.create_task(worker.run())
+    _log.info(
+        "worker.started",
+        task_queue=settings.task_queue,
+        address=address or configured()["target_host"],
+        namespace=client.namespace,
+        agents=sorted(registry.agents),
+        tools=sorted(registry.tools),
+        pid=os.getpid(),
+    )
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        _log.info("worker.stopping", grace_seconds=settings.grace_seconds)
+        await worker.shutdown()
+    told.cancel()
+    await running
+    _log.info("worker.stopped")
+    return 0
+
+
+async def _develop(server: EmbeddedServer, registry: Registry, settings: Settings) -> int:
+    try:
+        print(f"Temporal server  {server.address}\nTemporal UI      {server.ui_url}", flush=True)
+        if server.address.rpartition(":")[2] != "7233":
+            print(f"For clients      export TEMPORAL_ADDRESS={server.address}", flush=True)
+        return await _serve(registry, settings, server.address, "default")
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+def _settings(task_queue: str | None) -> Settings:
+    return Settings(task_queue=task_queue) if task_queue else Settings()
+
+
+def _stop_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set; a second one ends the process at once."""
+    event = asyncio.Event()
+
+    def stop() -> None:
+        if event.is_set():
+            os._exit(130)
+        event.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    return event
+
+
+def _reported(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run to an exit code; what a person can mend is one line on stderr and code 2."""
+    try:
+        return _loop()(work())
+    except HoldfastError as error:
+        print(f"holdfast: {error}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"holdfast: settings: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _loop() -> Callable[[Coroutine[Any, Any, int]], int]:
+    """Return the runner of the fastest event loop at hand (the `fast` extra brings one)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run

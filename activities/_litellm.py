@@ -111,7 +111,7 @@ class LiteLLM:
                 _read_whole(response, answer)
         except ApplicationError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the vendor's errors have no common root
             raise classified(error, request.model) from None
         answer.usage = _priced(litellm, model, endpoint, answer.usage)
 

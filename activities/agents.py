@@ -17,7 +17,7 @@ from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
 from holdfast.bounds import REQUEST_MAX_BYTES, TOOL_OUTPUT_MAX_CHARS, cut, to_json
 from holdfast.calls import LoadedAgent
-from holdfast.errors import DefinitionError, HoldfastError, InputInvalid
+from holdfast.errors import AgentNotFound, DefinitionError, HoldfastError, InputInvalid
 from holdfast.run import RunRequest
 from holdfast.tools import ToolSpec
 
@@ -81,7 +81,7 @@ class AgentActivities:
     def _named(self, name: str) -> Agent:
         if name not in self._agents:
             known = ", ".join(sorted(self._agents)) or "none"
-            raise InputInvalid({"agent": f"no agent is named {name!r} on this worker; it knows: {known}"})
+            raise AgentNotFound(f"no agent is named {name!r} on this worker; it knows: {known}")
         return self._agents[name]
 
 

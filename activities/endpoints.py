@@ -13,7 +13,7 @@ from holdfast.data import Data
 
 
 class Endpoint(Data):
-    """How the models of one pattern are reached; what is left out is litellm's to find (OPENAI_API_KEY and the like)."""
+    """How the models of one pattern are reached; what is left out is litellm's to find (OPENAI_API_KEY, say)."""
 
     model: str | None = None
     """The name to ask litellm for; `{rest}` stands for what the pattern's `*` matched at its end."""

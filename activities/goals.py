@@ -51,7 +51,7 @@ _METHODS = frozenset(
 
 
 class _Generator(CodeGenerator):
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - the name is Jinja's
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.concatenate(")
         for each in node.nodes:
             self.visit(each, frame)

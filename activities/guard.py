@@ -37,7 +37,7 @@ class Guard(Interceptor):
         self.cache = cache
         logging.getLogger("temporalio.activity").addFilter(self._not_told_already)
 
-    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Wrap one execution (Temporal's own signature)."""
         return _Guarded(next, self) if activity.info().activity_type in self.names else next
 
@@ -94,7 +94,7 @@ def heart() -> Heart:
 
 
 class _Guarded(ActivityInboundInterceptor):
-    def __init__(self, next: ActivityInboundInterceptor, guard: Guard) -> None:  # noqa: A002
+    def __init__(self, next: ActivityInboundInterceptor, guard: Guard) -> None:
         super().__init__(next)
         self._guard = guard
 
@@ -102,7 +102,7 @@ class _Guarded(ActivityInboundInterceptor):
         self._heart = Heart(outbound)
         super().init(outbound)
 
-    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         info = activity.info()
         _hearts[info.task_token] = self._heart
         self._heart.start()

@@ -15,8 +15,8 @@ _STOP_SECONDS = 10.0
 class ToolLoops:
     """One event loop in a thread for all async tools; a new one when it does not take a call within half a second.
 
-    Tools may therefore share clients and locks made at module level, as they may in any asyncio program, and a tool that
-    blocks its loop delays only those calls that were on it already.
+    Tools may therefore share clients and locks made at module level, as in any asyncio program, and a tool that blocks
+    its loop delays only those calls that were on it already.
     """
 
     def __init__(self) -> None:

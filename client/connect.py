@@ -17,7 +17,7 @@ _SECONDS = 2.5
 
 
 def configured(address: str | None = None, namespace: str | None = None) -> dict[str, Any]:
-    """Return the connection options: what is given here, else TEMPORAL_* variables, else the profile, else localhost."""
+    """Return the connection options: what is given here, else TEMPORAL_* variables or profile, else localhost."""
     options: dict[str, Any] = dict(ClientConfigProfile.load().to_client_connect_config())
     if address is not None:
         options["target_host"] = address

@@ -92,7 +92,7 @@ class AsyncRuns:
         agent_id: str | None = None,
         *,
         agent: Agent | Mapping[str, Any] | None = None,
-        input: Mapping[str, Any] | None = None,  # noqa: A002 - the name that callers know
+        input: Mapping[str, Any] | None = None,
         message: str | None = None,
         thread_id: str | None = None,
         revision: str | None = None,
@@ -164,7 +164,7 @@ class AsyncRuns:
         return await self.get(run_id)
 
     async def stream_events(self, run_id: str, *, after: str | None = None) -> AsyncIterator[Event]:
-        """Yield a run's events from the first (or from the one after the cursor `after`), live, until the run has ended.
+        """Yield a run's events from the first (or the one after the cursor `after`), live, until the run has ended.
 
         A cursor is an event's id; InputInvalid for one that is none of this run's. The last event is the only terminal
         one. NoWorker where the run waits and nobody polls its task queue.
@@ -188,11 +188,11 @@ class AsyncRuns:
         if skipping:
             raise InputInvalid({"after": f"{after!r} is not a cursor of run {run_id!r}"})
 
-    async def append_message(self, run_id: str, text: str, *, id: str | None = None) -> str:  # noqa: A002
+    async def append_message(self, run_id: str, text: str, *, id: str | None = None) -> str:
         """Send a follow-up message, which the model sees at its next step; returns its id.
 
-        The same id twice counts once: give one to be able to repeat a call whose outcome is unknown. RunClosed for a run
-        that has ended, RunNotFound for an unknown one, InputInvalid for a text over 256 KB.
+        The same id twice counts once: give one to be able to repeat a call whose outcome is unknown. RunClosed for a
+        run that has ended, RunNotFound for an unknown one, InputInvalid for a text over 256 KB.
         """
         try:
             message = UserMessage(text=text, id=id or uuid.uuid4().hex)

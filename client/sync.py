@@ -54,7 +54,7 @@ class Runs:
         agent_id: str | None = None,
         *,
         agent: Agent | Mapping[str, Any] | None = None,
-        input: Mapping[str, Any] | None = None,  # noqa: A002 - the name that callers know
+        input: Mapping[str, Any] | None = None,
         message: str | None = None,
         thread_id: str | None = None,
         revision: str | None = None,
@@ -97,7 +97,7 @@ class Runs:
         """Yield a run's events, live, until the run has ended."""
         return self._portal.iterate(self._runs.stream_events(run_id, after=after))
 
-    def append_message(self, run_id: str, text: str, *, id: str | None = None) -> str:  # noqa: A002
+    def append_message(self, run_id: str, text: str, *, id: str | None = None) -> str:
         """Send a follow-up message; returns its id."""
         return self._portal.call(self._runs.append_message(run_id, text, id=id))
 

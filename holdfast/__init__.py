@@ -65,7 +65,40 @@ _WHERE = {
     "tool": "tools",
 }
 
-__all__ = sorted(_WHERE)
+__all__ = [
+    "Agent",
+    "AgentNotFound",
+    "AsyncClient",
+    "Client",
+    "DefinitionError",
+    "Event",
+    "HoldfastError",
+    "HoldfastPlugin",
+    "IdempotencyConflict",
+    "InputInvalid",
+    "Limits",
+    "Message",
+    "ModelSettings",
+    "NoWorker",
+    "Run",
+    "RunClosed",
+    "RunExists",
+    "RunNotFound",
+    "RunRequest",
+    "RunResult",
+    "RunSummary",
+    "Runner",
+    "ServerError",
+    "ServerUnavailable",
+    "Settings",
+    "Tool",
+    "ToolCall",
+    "ToolContext",
+    "ToolExecution",
+    "ToolSpec",
+    "Usage",
+    "tool",
+]
 __version__ = "0.1.0"
 
 

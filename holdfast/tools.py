@@ -43,7 +43,7 @@ class ToolSpec(Data):
 
 @dataclass(frozen=True)
 class ToolContext:
-    """What a running tool may know of its call; a parameter annotated with it is filled in and not shown to the model."""
+    """What a running tool may know of its call; a parameter annotated with it is filled in, unseen by the model."""
 
     run_id: str
     call_id: str
@@ -57,7 +57,7 @@ class ToolContext:
     _cancelled: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
     def heartbeat(self, *details: Any) -> None:
-        """Record JSON details (64 KB at most) that a later attempt finds in `last_heartbeat`; liveness needs no call."""
+        """Record JSON details (at most 64 KB) that a later attempt finds in `last_heartbeat`; liveness needs no call."""
         if self._beat is not None:
             self._beat(*details)
 
@@ -107,7 +107,7 @@ class Arguments:
     @property
     def schema(self) -> dict[str, Any]:
         """JSON schema of the object that the model must send."""
-        schema = _without_titles(self.model.model_json_schema(by_alias=True))
+        schema: dict[str, Any] = _without_titles(self.model.model_json_schema(by_alias=True))
         schema.setdefault("properties", {})
         return schema
 

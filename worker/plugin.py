@@ -37,10 +37,10 @@ _THROTTLE = timedelta(milliseconds=400)
 
 
 class HoldfastPlugin(SimplePlugin):
-    """`Worker(client, task_queue="holdfast", plugins=[HoldfastPlugin(agents=[…])])`; give it to the worker, or to its client.
+    """`Worker(client, task_queue="holdfast", plugins=[HoldfastPlugin(agents=[…])])`, or among its client's plugins.
 
-    Agents are those that runs may name; their tools, and `tools`, become activities under their own names. `complete` asks
-    the models; litellm does unless another is given.
+    Agents are those that runs may name; their tools, and `tools`, become activities under their own names. `complete`
+    asks the models; litellm does unless another is given.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class HoldfastPlugin(SimplePlugin):
     async def run_worker(
         self,
         worker: temporalio.worker.Worker,
-        next: Callable[[temporalio.worker.Worker], Awaitable[None]],  # noqa: A002
+        next: Callable[[temporalio.worker.Worker], Awaitable[None]],
     ) -> None:
         """Register missing search attributes, then run."""
         self.search_attributes = await register(worker.client)

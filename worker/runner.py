@@ -1,4 +1,4 @@
-"""`Runner`: client, in-process worker and, where no server answers, an embedded one; for scripts, notebooks and tests."""
+"""`Runner`: client, in-process worker and, where no server answers, an embedded one; for scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,9 +34,10 @@ T = TypeVar("T")
 class Runner:
     """Runs agents in this process, durably: the Temporal server keeps what happened, and this process does the work.
 
-    Server and worker start with the first run. The server is the one of the TEMPORAL_* environment or of localhost:7233;
-    where neither is named nor answers, one is started (or shared) in the folder `.holdfast`. A failed run is a result,
-    never an exception. `tools` are those that agents name as text; `close()`, or the end of the process, stops everything.
+    Server and worker start with the first run. The server is that of the TEMPORAL_* environment or of localhost:7233;
+    where none is named and none answers, one is started (or shared) in the folder `.holdfast`. A failed run is a
+    result, never an exception. `tools` are those that agents name as text. `close()`, or the end of the process, stops
+    everything.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Runner:
         atexit.register(self.close)
 
     def run_sync(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunResult:
-        """Run to the end and return the result; options are those of `run_handle`. Not from within an event loop's thread."""
+        """Run to the end and return the result; options are those of `run_handle`."""
         return self._portal.call(self._run(agent, user_message, options))
 
     async def run(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunResult:
@@ -72,7 +74,7 @@ class Runner:
         agent: Agent,
         user_message: str | None = None,
         *,
-        input: Mapping[str, Any] | None = None,  # noqa: A002 - the name that callers know
+        input: Mapping[str, Any] | None = None,
         thread_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         run_id: str | None = None,
@@ -196,7 +198,7 @@ class RunStream:
     def __init__(self, runner: Runner, agent: Agent, user_message: str | None, options: Mapping[str, Any]) -> None:
         self.run_id: str | None = None
         self.result: RunResult | None = None
-        self._start = lambda: runner.run_handle(agent, user_message, **options)
+        self._begin = partial(runner.run_handle, agent, user_message, **options)
         self._items: AsyncIterator[Event] | None = None
 
     def __await__(self) -> Generator[Any, None, RunStream]:
@@ -209,7 +211,7 @@ class RunStream:
         return self._items
 
     async def _events(self) -> AsyncIterator[Event]:
-        handle = await self._start()
+        handle = await self._begin()
         self.run_id = handle.run_id
         async for event in handle.events:
             yield event

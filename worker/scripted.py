@@ -445,7 +445,7 @@ class ScriptedModel:
             reply: object = self.script(request)
             if inspect.isawaitable(reply):
                 reply = await reply
-        except Exception as error:  # noqa: BLE001 - whatever a script raises is shown to its author
+        except Exception as error:  # noqa: BLE001 - a script may raise anything; its caller gets it as a 500
             return fail(500, message=f"the script raised {error!r}", code="script_error")
         if not isinstance(reply, Reply):
             return fail(500, message=f"the script returned {reply!r}, which is no Reply", code="script_error")

@@ -39,7 +39,7 @@ def history_is_full(info: workflow.Info) -> bool:
 
 
 def _bounds(seconds: float, attempts: int) -> dict[str, Any]:
-    """The retry interval is short because it serves attempts that died with their worker; errors carry their own delay."""
+    """The retry interval is short, for attempts that died with their worker; errors carry their own delay."""
     return {
         "start_to_close_timeout": timedelta(seconds=seconds),
         "heartbeat_timeout": timedelta(seconds=HEARTBEAT_SECONDS),

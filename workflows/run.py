@@ -23,8 +23,8 @@ with workflow.unsafe.imports_passed_through():
     from holdfast.workflows.state import CallModel, CallTools, Finish, RunState, ToolOutcome, refusal
 
 OUR_BUGS = [ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError]
-"""These fail the run, with their cause, where Temporal would retry the workflow task for ever. A replay that does not fit
-(a NondeterminismError) is none of them: it waits for a worker with the right code."""
+"""These fail the run, with their cause, where Temporal would retry the workflow task for ever. A replay that does not
+fit (a NondeterminismError) is none of them: it waits for a worker with the right code."""
 
 _NAME = SearchAttributeKey.for_keyword("AgentName")
 _REVISION = SearchAttributeKey.for_keyword("AgentRevision")
@@ -38,8 +38,8 @@ _STEPS = SearchAttributeKey.for_int("Steps")
 class AgentRun:
     """One run of an agent. Takes a RunRequest as one JSON object, and returns a RunResult.
 
-    Handlers take their argument loosely typed and any number of further ones: what does not fit is told, or dropped with a
-    word in the log, and never stops the run.
+    Handlers take their argument loosely typed and any number of further ones: what does not fit is told, or dropped
+    with a word in the log, and never stops the run.
     """
 
     def __init__(self) -> None:

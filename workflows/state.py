@@ -22,7 +22,6 @@ from holdfast.run import ToolExecution, UserMessage
 from holdfast.tools import ToolSpec
 from holdfast.workflows.admission import Admitted, Decision, Refused, admit
 
-
 _PAGE_FRAME = 64
 """Bytes of a page's JSON around its messages."""
 

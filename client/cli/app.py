@@ -81,7 +81,7 @@ def main() -> None:
         code = 2
     except BrokenPipeError:
         code = 141
-        sys.stdout = None  # type: ignore[assignment] - nobody reads on, so nothing is left to flush
+        sys.stdout = None  # type: ignore[assignment]  # nobody reads on: nothing is left to flush
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)

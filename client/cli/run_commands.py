@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @app.command()
 def run(
     agent: Annotated[str, typer.Argument(help="The name of an agent that a worker knows.")],
-    input: Annotated[list[str] | None, typer.Option("--input", "-i", help="key=value; may be repeated.")] = None,  # noqa: A002
+    input: Annotated[list[str] | None, typer.Option("--input", "-i", help="key=value; may be repeated.")] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="The first user message.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show events until the run has ended.")] = False,
     thread: Annotated[str | None, typer.Option(help="The thread that the run belongs to.")] = None,

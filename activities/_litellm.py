@@ -42,6 +42,7 @@ _ENVIRONMENT = {
     "MAX_BASE64_LENGTH_FOR_LOGGING": "0",  # no scan of every message on each call
     "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "True",  # a tenth of the CPU in long conversations
     "HF_HUB_OFFLINE": "1",  # no tokenizer is fetched
+    "REPEATED_STREAMING_CHUNK_LIMIT": "1000000000",  # an answer that repeats itself is no outage, to be paid for again
 }
 
 
@@ -133,7 +134,7 @@ async def _read_stream(stream: Any, answer: Answer, model: str) -> None:
             for choice in chunk.choices[:1]:
                 size += _add_delta(choice.delta, answer)
                 answer.finish_reason = choice.finish_reason or answer.finish_reason
-            answer.model = chunk.model or answer.model
+            answer.model = str(chunk.model or answer.model)
             if size > _LONGEST_ANSWER_CHARS:
                 raise failure("ModelAnswerTooLong", f"{model}: the answer does not end", retryable=False)
     finally:
@@ -184,7 +185,7 @@ def _read_whole(response: Any, answer: Answer) -> None:
                 arguments=call.function.arguments or "",
                 provider_specific_fields=_fields(call),
             )
-    answer.model = response.model or answer.model
+    answer.model = str(response.model or answer.model)
     answer.usage = _usage(getattr(response, "usage", None))
 
 
@@ -195,8 +196,8 @@ def _usage(usage: Any) -> Usage:
     written = getattr(usage, "completion_tokens_details", None)
     return Usage(
         model_calls=1,
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
+        input_tokens=max(0, usage.prompt_tokens or 0),
+        output_tokens=max(0, usage.completion_tokens or 0),
         cached_input_tokens=getattr(read, "cached_tokens", None) or 0,
         reasoning_tokens=getattr(written, "reasoning_tokens", None) or 0,
     )
@@ -215,6 +216,8 @@ def _priced(litellm: ModuleType, model: str, endpoint: Endpoint, usage: Usage) -
         )
     except Exception:  # noqa: BLE001 - litellm raises a plain Exception for a model without a price
         return usage.model_copy(update={"unpriced_calls": 1})
+    if not read + written and not {model, model.partition("/")[2]} & litellm.model_cost.keys():
+        return usage.model_copy(update={"unpriced_calls": 1})  # litellm guesses nothing for names it half knows
     return usage.model_copy(update={"cost_usd": read + written})
 
 
@@ -242,8 +245,8 @@ def _check_credentials(litellm: ModuleType, model: str, endpoint: Endpoint) -> N
 def classified(error: Exception, model: str) -> ApplicationError:
     """Give a vendor's error its type and its retry posture, in this one place.
 
-    Retried: 408, 409, 429, 5xx, connections that fail or break, answers that can't be read. Never the other 4xx, since the
-    same request would fail the same way. The status decides, since litellm's classes do not follow it.
+    Retried: 408, 409, 429, 5xx, connections that fail or break, answers that can't be read. Never the other 4xx, since
+    the same request would fail the same way. The status decides, since litellm's classes do not follow it.
     """
     litellm = load()
     status = getattr(error, "status_code", None)
@@ -257,7 +260,8 @@ def classified(error: Exception, model: str) -> ApplicationError:
         name, retryable = _BY_STATUS.get(status, ("ModelRequestInvalid", False))
     else:
         name, retryable = "ModelUnavailable", True
-    message = getattr(error, "message", None) or str(error)
+    # Of an answer that it can't read, litellm tells the traceback and the whole answer as well.
+    message = str(getattr(error, "message", None) or error).partition("Traceback (most recent call last)")[0].strip()
     return failure(name, f"{model}: {message}", retryable=retryable, delay=_retry_after(error))
 
 

@@ -26,11 +26,11 @@ def backoff(attempt: int) -> timedelta:
 
 
 def failure(error_type: str, message: str, *, retryable: bool, delay: timedelta | None = None) -> ApplicationError:
-    """Make the error that history records, with its retry posture."""
+    """Make an error with its retry posture; `recorded` cuts its text, after the secrets are out of it."""
     if retryable and delay is None:
         delay = backoff(activity.info().attempt)
     return ApplicationError(
-        cut(message),
+        message,
         type=error_type,
         non_retryable=not retryable,
         next_retry_delay=delay if retryable else None,
@@ -41,13 +41,21 @@ def recorded(error: BaseException, scrub: Scrubber) -> ApplicationError:
     """Turn any exception into one that is safe to record: typed, cut to 4 KB, without secrets, without its cause."""
     if isinstance(error, ApplicationError):
         return ApplicationError(
-            cut(scrub.text(error.message)),
+            _safe(error.message, scrub),
             type=error.type,
             non_retryable=error.non_retryable,
             next_retry_delay=error.next_retry_delay,
         )
+    return failure(type(error).__name__[:200], _safe(text_of(error), scrub), retryable=True)
+
+
+def text_of(error: BaseException) -> str:
+    """Return an exception's text, whatever its __str__ does: a broken one must not hide the failure itself."""
     try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure itself
-        message = "(its text can't be read)"
-    return failure(type(error).__name__[:200], scrub.text(message), retryable=True)
+        return str(error)
+    except BaseException:  # noqa: BLE001 - a SystemExit from here would end the worker
+        return "(its text can't be read)"
+
+
+def _safe(text: str, scrub: Scrubber) -> str:
+    return cut(scrub.text(text.encode(errors="replace").decode()))

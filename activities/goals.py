@@ -14,8 +14,9 @@ from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes
 from jinja2.compiler import CodeGenerator, Frame
+from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from holdfast.bounds import REQUEST_MAX_BYTES, cut
 from holdfast.errors import InputInvalid
@@ -39,19 +40,23 @@ _REFUSED = (
     nodes.NSRef,
 )
 _FILTERS = (
-    "abs capitalize count d default dictsort first float groupby indent int items join last length list lower map max min "
-    "reject rejectattr replace reverse round select selectattr sort string striptags sum title trim truncate unique upper "
-    "wordcount"
-).split()
+    *("abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "indent", "int", "items"),
+    *("join", "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse"),
+    *("round", "select", "selectattr", "sort", "string", "striptags", "sum", "title", "trim", "truncate", "unique"),
+    *("upper", "wordcount"),
+)
 _TAKE_LISTS = frozenset({"d", "default", "reject", "rejectattr", "select", "selectattr"})
 _METHODS = frozenset(
-    "capitalize changed count cycle endswith find get index items keys lower lstrip removeprefix removesuffix rstrip split splitlines "
-    "startswith strip title upper values".split()
+    (
+        *("capitalize", "changed", "count", "cycle", "endswith", "find", "get", "index", "items", "keys", "lower"),
+        *("lstrip", "removeprefix", "removesuffix", "rstrip", "split", "splitlines", "startswith", "strip", "title"),
+        *("upper", "values"),
+    )
 )
 
 
 class _Generator(CodeGenerator):
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - the name is Jinja's
         self.write("environment.concatenate(")
         for each in node.nodes:
             self.visit(each, frame)
@@ -86,6 +91,8 @@ class _Goals(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Take numbers of a common size, and bounded texts for +."""
+        if isinstance(left, Undefined) or isinstance(right, Undefined):
+            return super().call_binop(context, operator, left, right)  # which says what is missing
         if operator == "+" and isinstance(left, str) and isinstance(right, str):
             return self.concatenate(left, right)
         if operator == "**" or not all(isinstance(each, int | float) for each in (left, right)):
@@ -104,7 +111,9 @@ class _Goals(ImmutableSandboxedEnvironment):
 
     def concatenate(self, *parts: Any) -> str:
         """Join texts, within the bound of a whole goal."""
-        return _small("".join(map(str, parts)))
+        text = "".join(map(str, parts))
+        _small(text)
+        return text
 
 
 def _range(*bounds: int) -> range:
@@ -136,7 +145,9 @@ def _bounded(function: Callable[..., Any], takes_lists: bool) -> Callable[..., A
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    return _small(json.dumps(value, ensure_ascii=False, indent=None if indent is None else min(int(indent), 8)))
+    text = json.dumps(value, ensure_ascii=False, indent=None if indent is None else min(int(indent), 8))
+    _small(text)
+    return text
 
 
 def _small(value: Any) -> Any:
@@ -149,7 +160,7 @@ _ENVIRONMENT = _Goals()
 
 
 def render(goal: str, given: Mapping[str, Any]) -> str:
-    """Render a goal with a run's input, within 256 KB and 2 seconds; InputInvalid for a missing name or a bad template."""
+    """Render a goal with a run's input, within 256 KB and 2 seconds; InputInvalid for a missing name or a bad goal."""
     deadline, size, pieces = time.monotonic() + _SECONDS, 0, []
     try:
         for piece in _ENVIRONMENT.from_string(goal).generate(given):

@@ -81,8 +81,8 @@ class Heart:
             self._outbound.heartbeat(*self._details)
 
     def _tick(self) -> None:
-        self._outbound.heartbeat(*self._details)
         self.start()
+        self._outbound.heartbeat(*self._details)
 
 
 _hearts: dict[bytes, Heart] = {}

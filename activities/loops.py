@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
@@ -118,4 +119,6 @@ class _Call:
 
 def _host(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    loop.run_forever()
+    while True:
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):  # from a task of a tool's own: the others go on
+            loop.run_forever()

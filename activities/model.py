@@ -146,7 +146,7 @@ def _turn(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool = 
         fields = scrub.json(each.provider_specific_fields)
         call = ToolCall.of(call_id, name, arguments, provider_specific_fields=fields)
         if _size(call.wire()) > room:
-            # Cut JSON is refused, and the model told so; left out, a turn's only call would make it look like an answer.
+            # Cut JSON is refused, and the model told so; without its only call, a turn would look like an answer.
             call = ToolCall.of(call_id, name, cut(arguments, _ARGUMENTS_SHOWN_BYTES))
         room -= _size(call.wire())
         if room < 0:

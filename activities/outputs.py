@@ -8,36 +8,42 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.secrets import Scrubber
-from holdfast.bounds import TOOL_OUTPUT_RECORDED_BYTES, cut, cut_json, to_json
+from holdfast.bounds import TOOL_OUTPUT_RECORDED_BYTES, cut, cut_json, json_size, to_json
 
 
 def recordable(value: Any, scrub: Scrubber) -> Any:
     """Return a tool's result as JSON data of at most 64 KB; what is larger becomes the beginning of its JSON text.
 
-    Raises a non-retryable ApplicationError for what no JSON can hold (NaN, infinity, an object without a JSON form): the
-    tool has done its work, so doing it again would not help.
+    Raises a non-retryable ApplicationError for what no JSON can hold (NaN, infinity, an object without a JSON form):
+    the tool has done its work, so doing it again would not help.
     """
     try:
-        plain = scrub.json(_plain(value))
-        text = to_json(plain)
+        plain = _plain(value)
+        try:
+            text = to_json(plain)
+        except UnicodeEncodeError:
+            plain = _replace_surrogates(plain)
+            text = to_json(plain)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise ApplicationError(
             f"the tool ran, but its result can't be recorded as JSON: {cut(str(error), 500)}",
             type="ToolResultInvalid",
             non_retryable=True,
         ) from None
-    if len(text.encode()) > TOOL_OUTPUT_RECORDED_BYTES:
-        return cut_json(plain if isinstance(plain, str) else text, TOOL_OUTPUT_RECORDED_BYTES)
-    return plain
+    if len(text.encode()) <= TOOL_OUTPUT_RECORDED_BYTES:
+        clean = scrub.json(plain)
+        if json_size(clean) <= TOOL_OUTPUT_RECORDED_BYTES:
+            return clean
+    whole = plain if isinstance(plain, str) else text
+    return cut_json(scrub.text(whole), TOOL_OUTPUT_RECORDED_BYTES)
 
 
 def _plain(value: Any) -> Any:
     try:
         plain = to_jsonable_python(value, inf_nan_mode="constants", bytes_mode="base64")
-        to_json(plain)
-    except UnicodeEncodeError:
-        plain = to_jsonable_python(_replace_surrogates(value), inf_nan_mode="constants", bytes_mode="base64")
-        plain = _replace_surrogates(plain)
+    except UnicodeEncodeError:  # a lone surrogate in a key
+        value = _replace_surrogates(value)
+        plain = to_jsonable_python(value, inf_nan_mode="constants", bytes_mode="base64")
     return plain
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +11,12 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from holdfast import ids
-from holdfast.activities.failures import failure
+from holdfast.activities.failures import failure, text_of
 from holdfast.activities.guard import heart
 from holdfast.activities.loops import ToolLoops
 from holdfast.activities.outputs import recordable
 from holdfast.activities.secrets import Scrubber
-from holdfast.bounds import TOOL_OUTPUT_RECORDED_BYTES
+from holdfast.bounds import TOOL_OUTPUT_RECORDED_BYTES, to_json
 from holdfast.errors import InputInvalid
 from holdfast.tools import Tool, ToolContext
 
@@ -50,17 +51,17 @@ async def _told(work: Callable[[], Any], name: str) -> Any:
         return await work()
     except ApplicationError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
         raise _failed(error, name) from error
 
 
 def _failed(error: BaseException, name: str) -> ApplicationError:
-    """Give a tool's exception its type and its retry posture; one that ends the process or the thread is an error too."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure itself
-        text = "(its text can't be read)"
-    return failure(type(error).__name__[:200], text or f"{name} raised {type(error).__name__}", retryable=True)
+    """Give a tool's exception its type and retry posture; one that would end process or thread is an error too."""
+    text = text_of(error) or f"{name} raised {type(error).__name__}"
+    return failure(type(error).__name__[:200], text, retryable=True)
 
 
 def _bound(tool: Tool[..., Any], arguments: Any, scrub: Scrubber) -> dict[str, Any]:
@@ -69,18 +70,19 @@ def _bound(tool: Tool[..., Any], arguments: Any, scrub: Scrubber) -> dict[str, A
     except InputInvalid as error:
         raise failure("ToolArgumentsInvalid", scrub.text(str(error)), retryable=False) from None
     if tool.arguments.context_name is not None:
-        bound[tool.arguments.context_name] = _context()
+        bound[tool.arguments.context_name] = _context(scrub)
     return bound
 
 
-def _context() -> ToolContext:
+def _context(scrub: Scrubber) -> ToolContext:
     info = activity.info()
     beating = heart()
 
     def beat(*details: Any) -> None:
-        if len(json.dumps(details, allow_nan=False).encode()) > TOOL_OUTPUT_RECORDED_BYTES:
+        text = to_json(details)
+        if len(text.encode()) > TOOL_OUTPUT_RECORDED_BYTES:
             raise ValueError(f"heartbeat details must be at most {TOOL_OUTPUT_RECORDED_BYTES:,} bytes of JSON")
-        beating.tell_from_thread(*details)
+        beating.tell_from_thread(*scrub.json(json.loads(text)))
 
     run_id = info.workflow_id or ""
     return ToolContext(

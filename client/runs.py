@@ -225,7 +225,10 @@ class AsyncRuns:
         thread_id: str | None = None,
         limit: int = 100,
     ) -> list[RunSummary]:
-        """Return the latest runs first, at most `limit` of them; a new run takes up to a second to be listed."""
+        """Return at most `limit` runs, the open and the last closed ones, latest first.
+
+        A new run takes up to a second to be listed.
+        """
         terms = [f"WorkflowType = '{wire.AGENT_RUN}'"]
         wanted = {"AgentName": agent_id, "RunStatus": status, "ThreadId": thread_id}
         terms += [f"{name} = '{_quoted(value)}'" for name, value in wanted.items() if value is not None]
@@ -239,7 +242,7 @@ class AsyncRuns:
             if error.status != RPCStatusCode.INVALID_ARGUMENT:
                 raise
             raise HoldfastError(f"the server can't search for this: {error.message}; run 'holdfast setup'") from None
-        return found
+        return sorted(found, key=lambda run: run.created_at, reverse=True)
 
     async def _start(
         self, temporal: temporalio.client.Client, run_id: str, request: RunRequest, name: str, digest: str
@@ -301,8 +304,11 @@ class AsyncAgents:
         """Ask a worker of the task queue which agents it knows; NoWorker where none polls."""
         temporal = await self._client.temporal()
         queue = self._client.task_queue
-        if not await pollers(temporal, queue):
-            raise NoWorker(queue)
+        deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        while not await pollers(temporal, queue):  # a worker that has just started is not seen at once
+            if asyncio.get_running_loop().time() > deadline:
+                raise NoWorker(queue)
+            await asyncio.sleep(0.1)
         run_id = f"agent-list-{uuid.uuid4().hex[:12]}"
         timeout = timedelta(seconds=10)
         asked = temporal.execute_workflow(wire.AGENT_LIST, id=run_id, task_queue=queue, execution_timeout=timeout)

@@ -15,7 +15,7 @@ def reply(request: ChatRequest) -> Reply:
     """Answer as a model would: list, read, look up, record, sum up."""
     results = _results(request)
     folder = _folder(request)
-    numbers = next(iter(results.get("list_invoices", [])), [])
+    numbers: list[str] = next(iter(results.get("list_invoices", [])), [])
     invoices: list[dict[str, Any]] = results.get("read_invoice", [])
     orders = {each["order"]: each for each in results.get("find_order", []) if isinstance(each, dict)}
     recorded = results.get("record_verdict", [])

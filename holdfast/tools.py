@@ -57,7 +57,7 @@ class ToolContext:
     _cancelled: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
     def heartbeat(self, *details: Any) -> None:
-        """Record JSON details (at most 64 KB) that a later attempt finds in `last_heartbeat`; liveness needs no call."""
+        """Record JSON details (at most 64 KB) that a later attempt finds in `last_heartbeat`; staying alive needs none."""
         if self._beat is not None:
             self._beat(*details)
 
@@ -77,7 +77,7 @@ class Tool(Generic[P, R]):
         self.__name__ = spec.name
         self.__doc__ = function.__doc__
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.browser import VARIABLES, pytest_ignore_collect, pytest_sessionstart, pytest_terminal_summary
+
+__all__ = ["pytest_ignore_collect", "pytest_sessionstart", "pytest_terminal_summary"]
+
 # Tests say themselves where Temporal is: nothing of the caller's environment may lead them elsewhere.
-for _name in [name for name in os.environ if name.startswith(("TEMPORAL_", "HOLDFAST_"))]:
+for _name in [name for name in os.environ if name.startswith(("TEMPORAL_", "HOLDFAST_")) and name not in VARIABLES]:
     del os.environ[_name]
 os.environ["TEMPORAL_CONFIG_FILE"] = os.devnull
 

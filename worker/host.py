@@ -42,17 +42,19 @@ def leave(code: int) -> None:
 
 def serve(sources: list[str], *, address: str | None, namespace: str | None, task_queue: str | None) -> int:
     """Serve runs until told to stop; returns the exit code."""
-    settings = _settings(task_queue)
-    logs.configure(settings.log_format, settings.log_level)
-    return _reported(lambda: _serve(discover(sources), settings, address, namespace))
+
+    def work() -> Coroutine[Any, Any, int]:
+        settings = _settings(task_queue)
+        return _serve(discover(sources), settings, address, namespace)
+
+    return _reported(work)
 
 
 def develop(sources: list[str], *, port: int, ui_port: int, task_queue: str | None) -> int:
     """Run server and worker in one until told to stop; returns the exit code."""
-    settings = _settings(task_queue)
-    logs.configure(settings.log_format, settings.log_level)
 
     def work() -> Coroutine[Any, Any, int]:
+        settings = _settings(task_queue)
         registry = discover(sources)
         server = EmbeddedServer.start(
             settings.folder,
@@ -70,6 +72,7 @@ def set_up(*, address: str | None, namespace: str | None) -> int:
     """Register the search attributes; returns 0 once all can be used."""
 
     async def work() -> int:
+        _settings(None)
         client = await connect(address, namespace)
         if not await register(client, usable_within=90):
             return 1
@@ -78,7 +81,6 @@ def set_up(*, address: str | None, namespace: str | None) -> int:
         )
         return 0
 
-    logs.configure("auto", "info")
     return _reported(work)
 
 
@@ -137,7 +139,10 @@ async def _develop(server: EmbeddedServer, registry: Registry, settings: Setting
 
 
 def _settings(task_queue: str | None) -> Settings:
-    return Settings(task_queue=task_queue) if task_queue else Settings()
+    """Read the settings, and let logs go where they say."""
+    settings = Settings(task_queue=task_queue) if task_queue else Settings()
+    logs.configure(settings.log_format, settings.log_level)
+    return settings
 
 
 def _stop_signals() -> asyncio.Event:

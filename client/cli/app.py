@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +82,7 @@ def main() -> None:
         code = 2
     except BrokenPipeError:
         code = 141
-        sys.stdout = None  # type: ignore[assignment]  # nobody reads on: nothing is left to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing is left to flush
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)

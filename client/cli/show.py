@@ -32,7 +32,9 @@ def console() -> Console:
     """Return a console for stdout that never breaks lines in a pipe."""
     from rich.console import Console
 
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(soft_wrap=True, highlight=False, width=10_000)
 
 
 def print_json(value: Any) -> None:
@@ -64,10 +66,11 @@ def print_event(out: Console, event: Event) -> None:
 
 def print_runs(found: Iterable[RunSummary]) -> None:
     """Print runs as a table."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     out = console()
-    table = Table("run", "agent", "status", "steps", "cost", "created", box=None, pad_edge=False)
+    whole = Column("run", no_wrap=True, overflow="fold")
+    table = Table(whole, "agent", "status", "steps", "cost", "created", box=None, pad_edge=False)
     for each in found:
         style = _STATUS_STYLES.get(each.status, "")
         table.add_row(

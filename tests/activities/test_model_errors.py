@@ -72,9 +72,14 @@ async def ask_all(at: Stage, kinds: dict[str, Any], stream: bool, attempts: int)
     return dict(zip(kinds, await asyncio.gather(*map(ask, kinds)), strict=True))
 
 
-def by_kind(kinds: dict[str, tuple[Reply, str]]) -> Script:
+def answer_to(kinds: dict[str, tuple[Reply, str]], request: ChatRequest) -> Reply:
     """Answer as the message asks for."""
-    return lambda request: kinds.get(request.last_text, (say("ready"), ""))[0]
+    return kinds.get(request.last_text, (say("ready"), ""))[0]
+
+
+def by_kind(kinds: dict[str, tuple[Reply, str]]) -> Script:
+    """Answer every request as its message asks for."""
+    return lambda request: answer_to(kinds, request)
 
 
 def hits(at: Stage) -> dict[str, int]:
@@ -105,8 +110,7 @@ async def test_a_run_recovers_when_only_the_first_attempt_failed(address: str, s
 
     def once(request: ChatRequest) -> Reply:
         seen[request.last_text] += 1
-        first = seen[request.last_text] == 1
-        return by_kind(TRANSIENT)(request) if first else say(f"after {request.last_text}")  # type: ignore[return-value]
+        return answer_to(TRANSIENT, request) if seen[request.last_text] == 1 else say(f"after {request.last_text}")
 
     async with stage(address, once) as at:
         results = await ask_all(at, TRANSIENT, stream, attempts=3)
@@ -149,6 +153,28 @@ async def test_a_rate_limit_waits_as_long_as_the_provider_asked_with_one_hit_an_
     assert 2.9 < waited["date"] < 5  # dates have whole seconds
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["null", [], {"choices": None}, {"choices": [{"message": None}]}, {"choices": [{"message": {"content": 5}}]}],
+    ids=str,
+)
+async def test_an_answer_of_the_wrong_shape_is_retried_and_told_in_a_line(address: str, body: Any) -> None:
+    async with stage(address, lambda _: fail(200, body=body)) as at:
+        result = await at.run(asker(False, max_attempts=2), message="Go")
+        assert (result.status, at.model.hits) == ("failed", 2)
+        assert result.error is not None
+        assert result.error.type in _UNREADABLE
+        assert "Traceback" not in result.error.message
+        assert len(result.error.message) < 300
+
+
+async def test_tokens_below_none_count_as_none(address: str) -> None:
+    usage = {"prompt_tokens": -500, "completion_tokens": -7}
+    async with stage(address, lambda _: say("done", usage=usage)) as at:
+        result = await at.run(asker(False), message="Go")
+        assert (result.status, result.cost_usd, result.usage_aggregate.total_tokens) == ("completed", 0, 0)
+
+
 async def test_missing_credentials_fail_at_once_and_name_the_variable(address: str) -> None:
     async with stage(address, lambda _: say("never")) as at:
         os.environ.pop("OPENAI_API_KEY", None)
@@ -183,6 +209,7 @@ async def test_a_key_that_the_provider_echoes_is_not_recorded(address: str, stre
         assert KEY in at.model.requests[0].headers["authorization"]
         assert result.error is not None
         assert "Incorrect API key provided" in result.error.message
-        history = await at.client.get_workflow_handle(result.run_id).fetch_history()
-        assert KEY not in history.to_json()
-        assert KEY not in result.model_dump_json()
+        events = at.client.get_workflow_handle(result.run_id).fetch_history_events()
+        history = b"".join([event.SerializeToString() async for event in events])
+        assert b"Incorrect API key provided" in history
+        assert KEY.encode() not in history

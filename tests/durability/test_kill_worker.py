@@ -17,6 +17,7 @@ from holdfast.workflows.options import HEARTBEAT_SECONDS
 from tests.durability.theatre import (
     STEPS,
     TOOL_STEPS,
+    Nursery,
     Seconds,
     Theatre,
     live,
@@ -34,6 +35,10 @@ SOON = HEARTBEAT_SECONDS + 2
 
 def _at_once(turn: int) -> tuple[float, float]:
     return 0, 0
+
+
+def _short(turn: int) -> tuple[float, float]:
+    return 0.1, 0.1
 
 
 def _both_slow(turn: int) -> tuple[float, float]:
@@ -58,9 +63,34 @@ def _held(turns: Collection[int], times: int) -> Callable[[ChatRequest], Reply]:
     return script
 
 
+@pytest.mark.parametrize(
+    ("point", "seconds", "at_least"),
+    [
+        ("workflow task", _short, STEPS + TOOL_STEPS),
+        ("model call or load", _at_once, 1 + STEPS),
+        ("tool call", _one_slow, 2 * TOOL_STEPS),
+    ],
+)
+async def test_a_kill_as_soon_as_something_is_recorded_repeats_nothing_recorded(
+    address: str, hatchery: Nursery, tmp_path: Path, point: str, seconds: Seconds, at_least: int
+) -> None:
+    async def disturbed(at: Theatre) -> None:
+        await at.start()
+        kinds: dict[int, bool] = {}
+        async for event in live(at.handle):
+            if _kind(event, kinds) == point and event.event_id > at.seen:
+                await at.kill()
+
+    script = steps(seconds)
+    at = await _compare(address, hatchery, tmp_path, script, script, disturbed, f"after a {point}")
+    assert len(at.recoveries) >= at_least
+    if point == "model call or load":
+        assert turn_counts(at.counts())[1:] == [1] * (STEPS - 1)
+
+
 @pytest.mark.parametrize(("turns", "times"), [(range(STEPS), 1), ((1, 2), 2)], ids=["every step", "twice in a row"])
 async def test_a_kill_inside_a_model_call_repeats_that_call_only(
-    address: str, tmp_path: Path, turns: Collection[int], times: int
+    address: str, hatchery: Nursery, tmp_path: Path, turns: Collection[int], times: int
 ) -> None:
     async def disturbed(at: Theatre) -> None:
         await at.start()
@@ -70,7 +100,9 @@ async def test_a_kill_inside_a_model_call_repeats_that_call_only(
                 await asyncio.sleep(0.7 if turn % 2 else 0.1)
                 await at.kill()
 
-    at = await _compare(address, tmp_path, _held(turns, times), steps(_at_once), disturbed, "inside model calls")
+    at = await _compare(
+        address, hatchery, tmp_path, _held(turns, times), steps(_at_once), disturbed, "inside model calls"
+    )
     assert turn_counts(at.counts()) == [1 + times * (turn in turns) for turn in range(STEPS)]
     assert tool_counts(at.counts()) == [1] * 2 * TOOL_STEPS
 
@@ -79,7 +111,7 @@ async def test_a_kill_inside_a_model_call_repeats_that_call_only(
     ("turns", "times"), [(range(TOOL_STEPS), 1), ((1, 2), 2)], ids=["every step", "twice in a row"]
 )
 async def test_a_kill_inside_tool_calls_repeats_those_calls_only(
-    address: str, tmp_path: Path, turns: Collection[int], times: int
+    address: str, hatchery: Nursery, tmp_path: Path, turns: Collection[int], times: int
 ) -> None:
     async def disturbed(at: Theatre) -> None:
         await at.start()
@@ -89,34 +121,9 @@ async def test_a_kill_inside_tool_calls_repeats_those_calls_only(
                 await at.kill()
 
     script = steps(_both_slow)
-    at = await _compare(address, tmp_path, script, script, disturbed, "inside tool calls")
+    at = await _compare(address, hatchery, tmp_path, script, script, disturbed, "inside tool calls")
     assert turn_counts(at.counts()) == [1] * STEPS
     assert tool_counts(at.counts()) == [1 + times * (turn in turns) for turn in range(TOOL_STEPS) for _ in range(2)]
-
-
-@pytest.mark.parametrize(
-    ("point", "seconds", "at_least"),
-    [
-        ("workflow task", _at_once, 1 + STEPS + TOOL_STEPS),
-        ("model call or load", _at_once, 1 + STEPS),
-        ("tool call", _one_slow, 2 * TOOL_STEPS),
-    ],
-)
-async def test_a_kill_as_soon_as_something_is_recorded_repeats_nothing_recorded(
-    address: str, tmp_path: Path, point: str, seconds: Seconds, at_least: int
-) -> None:
-    async def disturbed(at: Theatre) -> None:
-        await at.start()
-        kinds: dict[int, bool] = {}
-        async for event in live(at.handle):
-            if _kind(event, kinds) == point:
-                await at.kill()
-
-    script = steps(seconds)
-    at = await _compare(address, tmp_path, script, script, disturbed, f"after a {point}")
-    assert len(at.recoveries) >= at_least
-    if point == "model call or load":
-        assert turn_counts(at.counts())[1:] == [1] * (STEPS - 1)
 
 
 def _kind(event: HistoryEvent, are_tools: dict[int, bool]) -> str | None:
@@ -134,6 +141,7 @@ def _kind(event: HistoryEvent, are_tools: dict[int, bool]) -> str | None:
 
 async def _compare(
     address: str,
+    nursery: Nursery,
     folder: Path,
     script: Callable[[ChatRequest], Reply],
     calm: Callable[[ChatRequest], Reply],
@@ -141,8 +149,8 @@ async def _compare(
     title: str,
 ) -> Theatre:
     """Run it disturbed and undisturbed at the same time: the transcripts are equal, and recovery was soon."""
-    async with theatre(address, folder, script) as at:
-        expected = asyncio.create_task(undisturbed(address, folder, calm))
+    async with theatre(address, nursery, folder, script) as at:
+        expected = asyncio.create_task(undisturbed(address, nursery, folder, calm))
         disturbing = disturb(at)
         assert asyncio.iscoroutine(disturbing)
         await disturbing

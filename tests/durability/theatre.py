@@ -1,4 +1,4 @@
-"""What the kill tests share: a nursery of workers, the script, and the books on what ran how often."""
+"""What the kill tests share: a nursery of workers, the script, and a book of what ran how often."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from typing import Any
 
 import temporalio.client
 from temporalio.api.enums.v1 import EventType as Kind
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHandle
 
@@ -67,59 +68,36 @@ class Nursery:
     """A process that forks workers which are ready to poll."""
 
     process: asyncio.subprocess.Process
-    log: Path
-    standby: asyncio.Task[int]
-    alive: set[int] = field(default_factory=set)
+    _hatching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @classmethod
-    async def open(cls, address: str, task_queue: str, model_url: str, journal: Path) -> Nursery:
-        log = journal.with_suffix(".log")
-        with log.open("ab") as file:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.durability.worker_main", "--nursery"),
-                *("--address", address, "--task-queue", task_queue, "--model-url", model_url),
-                *("--journal", str(journal)),
-                cwd=ROOT,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=file,
-            )
-        nursery = cls(process, log, asyncio.create_task(_hatch(process)))
-        await nursery.ready()
-        return nursery
-
-    async def ready(self) -> None:
-        """Wait until a worker stands by."""
-        await asyncio.wait_for(asyncio.shield(self.standby), DEADLINE)
-
-    async def start(self) -> int:
-        """Let the worker that stands by poll, hatch the next one, and return the pid."""
-        pid = await asyncio.wait_for(self.standby, DEADLINE)
-        os.kill(pid, signal.SIGUSR1)
-        self.alive.add(pid)
-        self.standby = asyncio.create_task(_hatch(self.process))
-        return pid
-
-    async def kill(self, pid: int) -> None:
-        """SIGKILL, and wait until it is gone."""
-        os.kill(pid, signal.SIGKILL)
-        self.alive.discard(pid)
-        await until(lambda: not _lives(pid), pause=0.001)
-
-    async def close(self) -> None:
-        self.standby.cancel()
+    async def hatch(self, options: Mapping[str, str]) -> int:
+        """Have a worker ready to poll, and return its pid."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
-        await asyncio.wait_for(self.process.wait(), DEADLINE)
+        assert self.process.stdout is not None
+        async with self._hatching:
+            self.process.stdin.write(json.dumps(options).encode() + b"\n")
+            line = await asyncio.wait_for(self.process.stdout.readline(), DEADLINE)
+        assert line.startswith(b"ready "), "a worker died at birth: see the nursery's log"
+        return int(line.split()[1])
 
 
-async def _hatch(process: asyncio.subprocess.Process) -> int:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(b"\n")
-    line = await process.stdout.readline()
-    assert line.startswith(b"ready "), "the nursery died: see its log"
-    return int(line.split()[1])
+@asynccontextmanager
+async def nursery(log: Path) -> AsyncIterator[Nursery]:
+    """Open a nursery; what its workers log goes to a file."""
+    with log.open("ab") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.durability.worker_main", "--nursery"),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=file,
+        )
+    try:
+        yield Nursery(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await asyncio.wait_for(process.wait(), DEADLINE)
 
 
 def _lives(pid: int) -> bool:
@@ -138,43 +116,68 @@ async def until(claim: Callable[[], bool], seconds: float = DEADLINE, pause: flo
         await asyncio.sleep(pause)
 
 
-@dataclass
 class Theatre:
     """A task queue with its workers, its model, its journal and its one run."""
 
-    client: temporalio.client.Client
-    model: ScriptedModel
-    nursery: Nursery
-    journal: Path
-    task_queue: str
-    run_id: str = field(default_factory=lambda: f"durable-{uuid.uuid4().hex[:12]}")
-    pid: int = 0
-    """The worker that polls now."""
-    recoveries: list[float] = field(default_factory=list)
-    """Seconds from each kill to the first work of the next worker."""
-    settled: list[dict[str, int]] = field(default_factory=list)
-    """For each kill: what was recorded by then, and how often it had run."""
+    def __init__(
+        self, client: temporalio.client.Client, address: str, model: ScriptedModel, nursery: Nursery, journal: Path
+    ) -> None:
+        self.client = client
+        self.model = model
+        self.task_queue = f"durable-{uuid.uuid4().hex[:12]}"
+        self.run_id = f"run-of-{self.task_queue}"
+        self.pid = 0
+        """The worker that polls now."""
+        self.seen = 0
+        """The last event in history at the last kill."""
+        self.recoveries: list[float] = []
+        """Seconds from each kill until the next worker had started an activity of the run, or ended it."""
+        self.works: list[float] = []
+        """Seconds from each kill until its model was asked, or its tool begun."""
+        self.settled: list[dict[str, int]] = []
+        """For each kill: what was recorded by then, and how often it had run."""
+        self._journal = journal / f"{self.task_queue}.jsonl"
+        self._nursery = nursery
+        self._options = {
+            "address": address,
+            "task_queue": self.task_queue,
+            "model_url": model.url,
+            "journal": str(self._journal),
+        }
+        self._standby = asyncio.create_task(nursery.hatch(self._options))
 
     @property
     def handle(self) -> WorkflowHandle[Any, Any]:
         return self.client.get_workflow_handle(self.run_id)
 
-    async def start(self) -> None:
-        """Start the worker and the run, with the workflow task timeout that the product's client sets."""
-        self.pid = await self.nursery.start()
+    async def start(self, message: str = "Go") -> None:
+        """Start a worker and the run, with the workflow task timeout that the product's client sets."""
+        await self.replace_worker()
+        await self._standby
         await self.client.start_workflow(
             wire.AGENT_RUN,
-            {"agent": AGENT.name, "message": "Go"},
+            {"agent": AGENT.name, "message": message},
             id=self.run_id,
             task_queue=self.task_queue,
             task_timeout=timedelta(seconds=4),
         )
 
+    async def replace_worker(self) -> None:
+        """Let the worker that stands by poll, and hatch another one."""
+        self.pid = await self._standby
+        os.kill(self.pid, signal.SIGUSR1)
+        self._standby = asyncio.create_task(self._nursery.hatch(self._options))
+
+    async def leave(self) -> None:
+        """Kill what is left of the workers."""
+        for pid in {self.pid, await self._standby} - {0}:
+            os.kill(pid, signal.SIGKILL)
+
     def lines(self, phase: str = "begin") -> list[dict[str, Any]]:
         """Return the journal's lines of one phase."""
-        if not self.journal.exists():
+        if not self._journal.exists():
             return []
-        lines = [json.loads(line) for line in self.journal.read_text().splitlines()]
+        lines = [json.loads(line) for line in self._journal.read_text().splitlines()]
         return [line for line in lines if line["phase"] == phase]
 
     def counts(self) -> Counter[str]:
@@ -199,19 +202,33 @@ class Theatre:
 
     async def kill(self) -> None:
         """Kill the worker, note what history holds, and time how long the next worker takes to work."""
-        await self.nursery.ready()
+        await self._standby
         began = time.monotonic()
-        await self.nursery.kill(self.pid)
-        names, closed = await recorded(self.handle)
+        os.kill(self.pid, signal.SIGKILL)
+        await until(lambda: not _lives(self.pid), pause=0.001)
+        names, self.seen, closed = await recorded(self.handle)
         counts = self.counts()
         self.settled.append({name: counts[name] for name in names})
-        self.pid = await self.nursery.start()
+        await self.replace_worker()
         if closed:
             return
         closing = asyncio.create_task(result(self.handle, DEADLINE))
-        await until(lambda: self.worked(self.pid) or closing.done())
+        while not (closing.done() or self.worked(self.pid) or await self._has_an_activity()):
+            assert time.monotonic() < began + DEADLINE, "it never moved again"
+            await asyncio.sleep(0.02)
         self.recoveries.append(time.monotonic() - began)
+        await until(lambda: closing.done() or self.worked(self.pid))
+        self.works.append(time.monotonic() - began)
         closing.cancel()
+
+    async def _has_an_activity(self) -> bool:
+        """Say whether the worker of now has started an activity of the run."""
+        described = await self.handle.describe()
+        return any(
+            each.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+            and each.last_worker_identity.startswith(f"{self.pid}@")
+            for each in described.raw_description.pending_activities
+        )
 
     async def finish(self) -> list[dict[str, Any]]:
         """Wait for the run to complete, and return its transcript."""
@@ -236,19 +253,19 @@ class Theatre:
 
     def tell(self, title: str) -> None:
         """Print the figures."""
-        if self.recoveries:
-            low, high = min(self.recoveries), max(self.recoveries)
-            middle = statistics.median(self.recoveries)
-            print(f"{title}: {len(self.recoveries)} kills, recovery min {low:.2f} median {middle:.2f} max {high:.2f} s")
-            print("  ", " ".join(f"{each:.2f}" for each in self.recoveries))
+        for what, seconds in (("activity started again", self.recoveries), ("model or tool at work", self.works)):
+            if seconds:
+                figures = f"min {min(seconds):.2f} median {statistics.median(seconds):.2f} max {max(seconds):.2f} s"
+                print(f"{title}: {len(seconds)} kills; {what} after {figures}")
 
 
-async def recorded(handle: WorkflowHandle[Any, Any]) -> tuple[list[str], bool]:
-    """Return the calls whose results are in history, named as `Theatre.counts` names them, and whether the run has closed."""
+async def recorded(handle: WorkflowHandle[Any, Any]) -> tuple[list[str], int, bool]:
+    """Return the calls whose results are in history, named as in `counts`; its last event; and whether it ended."""
     names: dict[int, str] = {}
     done: list[str] = []
-    turns, closed = 0, False
+    turns, last, closed = 0, 0, False
     async for event in handle.fetch_history_events():
+        last = event.event_id
         if event.event_type == Kind.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
             scheduled = event.activity_task_scheduled_event_attributes
             names[event.event_id] = scheduled.activity_id
@@ -260,7 +277,7 @@ async def recorded(handle: WorkflowHandle[Any, Any]) -> tuple[list[str], bool]:
             done.append(names.get(event.activity_task_completed_event_attributes.scheduled_event_id, ""))
         elif event.event_type == Kind.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
             closed = True
-    return [name for name in done if name], closed
+    return [name for name in done if name], last, closed
 
 
 async def live(handle: WorkflowHandle[Any, Any]) -> AsyncIterator[HistoryEvent]:
@@ -270,21 +287,19 @@ async def live(handle: WorkflowHandle[Any, Any]) -> AsyncIterator[HistoryEvent]:
 
 
 @asynccontextmanager
-async def theatre(address: str, folder: Path, script: Script) -> AsyncIterator[Theatre]:
+async def theatre(address: str, nursery: Nursery, folder: Path, script: Script) -> AsyncIterator[Theatre]:
     """Open a theatre of its own task queue."""
-    queue = f"durable-{uuid.uuid4().hex[:12]}"
-    journal = folder / f"{queue}.jsonl"
     async with ScriptedModel(script) as model:
-        nursery = await Nursery.open(address, queue, model.url, journal)
+        at = Theatre(await connect(address), address, model, nursery, folder)
         try:
-            yield Theatre(await connect(address), model, nursery, journal, queue)
+            yield at
         finally:
-            await nursery.close()
+            await at.leave()
 
 
-async def undisturbed(address: str, folder: Path, script: Script) -> list[dict[str, Any]]:
+async def undisturbed(address: str, nursery: Nursery, folder: Path, script: Script) -> list[dict[str, Any]]:
     """Return the transcript of a run that nobody disturbs."""
-    async with theatre(address, folder, script) as calm:
+    async with theatre(address, nursery, folder, script) as calm:
         await calm.start()
         transcript = await calm.finish()
         assert set(calm.counts().values()) == {1}

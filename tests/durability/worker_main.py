@@ -1,18 +1,22 @@
-"""A worker process to be killed: `python -m tests.durability.worker_main --address … --task-queue … --model-url … --journal FILE`.
+"""A worker process to be killed.
 
-With `--nursery` it imports everything, and then forks one worker for each line of its stdin. Such a worker connects, says
-`ready PID`, and polls only once it gets SIGUSR1: what a test measures after a kill is then the engine's time, not Python's.
-The end of stdin ends the nursery and its workers.
+`python -m tests.durability.worker_main --address … --task-queue … --model-url … --journal FILE` serves until SIGTERM.
+
+With `--nursery` it imports everything, and then forks a worker for each line of its stdin, a JSON object of the same
+options. Such a worker connects, says `ready PID`, and polls only once it gets SIGUSR1: what a test measures after a
+kill is then the engine's time, not Python's. The end of stdin ends the nursery and its workers.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 
 from holdfast import Settings
 from holdfast.activities import model
@@ -24,7 +28,18 @@ from tests.durability.agent import AGENT, JOURNAL
 from tests.support.stage import endpoints
 
 
-async def _serve(options: argparse.Namespace, standby: bool) -> None:
+@dataclass(frozen=True)
+class Options:
+    """Whom a worker serves."""
+
+    address: str
+    task_queue: str
+    model_url: str
+    journal: str
+
+
+async def _serve(options: Options, standby: bool) -> None:
+    os.environ[JOURNAL] = options.journal
     go, leave = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, go.set)
@@ -44,15 +59,15 @@ async def _serve(options: argparse.Namespace, standby: bool) -> None:
         await leave.wait()
 
 
-def _nursery(options: argparse.Namespace) -> None:
+def _nursery() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps: a killed worker is gone at once
     born: list[int] = []
-    while sys.stdin.readline():
+    while line := sys.stdin.readline():
         child = os.fork()
         if child == 0:
             os.close(0)
             try:
-                asyncio.run(_serve(options, standby=True))
+                asyncio.run(_serve(Options(**json.loads(line)), standby=True))
             finally:
                 os._exit(0)
         born.append(child)
@@ -63,18 +78,15 @@ def _nursery(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Serve until SIGTERM, or hatch workers until stdin ends."""
+    logs.configure("json")
+    model.warm_up()
+    if sys.argv[1:] == ["--nursery"]:
+        _nursery()
+        return
     parser = argparse.ArgumentParser()
     for name in ("--address", "--task-queue", "--model-url", "--journal"):
         parser.add_argument(name, required=True)
-    parser.add_argument("--nursery", action="store_true")
-    options = parser.parse_args()
-    os.environ[JOURNAL] = options.journal
-    logs.configure("json")
-    model.warm_up()
-    if options.nursery:
-        _nursery(options)
-    else:
-        asyncio.run(_serve(options, standby=False))
+    asyncio.run(_serve(Options(**vars(parser.parse_args())), standby=False))
 
 
 if __name__ == "__main__":

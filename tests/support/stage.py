@@ -97,7 +97,7 @@ async def stage(
     tools: Sequence[Tool[..., Any]] = (),
     **settings: Any,
 ) -> AsyncIterator[Stage]:
-    """Set a stage: `async with stage(address, script, [agent]) as at: result = await at.run("name", message="Hello")`."""
+    """Set a stage: `async with stage(address, script, [agent]) as at: await at.run("name", message="Hello")`."""
     async with ScriptedModel(script) as model:
         known = Settings(
             task_queue=f"test-{uuid.uuid4().hex[:12]}",

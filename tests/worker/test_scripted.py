@@ -95,7 +95,7 @@ def chunks_of(text: str) -> list[Any]:
 
 async def within(seconds: float, condition: Callable[[], Any]) -> bool:
     until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:  # noqa: ASYNC110
+    while not condition() and time.monotonic() < until:
         await asyncio.sleep(0.002)
     return bool(condition())
 
@@ -252,7 +252,7 @@ async def test_a_truncated_stream_breaks_after_all_of_its_text(model: ScriptedMo
 
     async def read() -> None:
         async for text in texts(model):
-            seen.append(text)  # noqa: PERF401 - what came before the error counts
+            seen.append(text)
 
     with pytest.raises(exceptions.ServiceUnavailableError):
         await read()
@@ -483,9 +483,9 @@ async def test_as_a_process_it_prints_its_url_and_reports_its_hits(tmp_path: Pat
                     message = (await answer.json())["choices"][0]["message"]
             assert message["tool_calls"][0]["function"]["name"] == "look"
             root = url.removesuffix("/v1")
-            assert urlopen(f"{root}/healthz").status == 200  # noqa: ASYNC210, S310
+            assert urlopen(f"{root}/healthz").status == 200  # noqa: ASYNC210
             row = {"number": 1, "turn": 0, "model": "m", "stream": False, "messages": 1, "last_role": "user"}
-            hits = json.load(urlopen(f"{root}/hits"))  # noqa: ASYNC210, S310
+            hits = json.load(urlopen(f"{root}/hits"))  # noqa: ASYNC210
             assert hits == {"hits": 1, "aborted": 0, "requests": [row]}
         finally:
             process.send_signal(signal.SIGTERM)

@@ -1,0 +1,339 @@
+"""The loop's decisions, as tables: what comes next, what is pushed, what is kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast import Message
+from holdfast.bounds import json_size
+from holdfast.run import UserMessage
+from holdfast.workflows.state import Finish, RunState, ToolOutcome
+from tests.workflows.states import ask, asks_tools, fresh, roles, settle, turn
+
+KILOBYTE = 1024
+
+
+def say(state: RunState, text: str, message_id: str | None = None) -> bool:
+    return state.receive(UserMessage(text=text, id=message_id))
+
+
+def play(state: RunState, most: int = 100) -> Finish:
+    """Drive a run whose model asks for one tool call a turn, until it is told to close."""
+    for _ in range(most):
+        call = ask(state)
+        if call.closing:
+            state.record(turn(call.step, text="best effort"))
+            break
+        state.record(turn(call.step, "add"))
+        settle(state)
+    finish = state.next_move()
+    assert isinstance(finish, Finish)
+    return finish
+
+
+def test_a_run_asks_calls_asks_again_and_ends_with_the_answer() -> None:
+    state = fresh()
+    first = ask(state)
+    assert (first.step, first.closing, first.model) == (1, None, "m")
+    state.record(turn(1, "add", "look", text="let me see"))
+    settle(state, 3, {"found": True})
+    second = ask(state)
+    assert (second.step, second.transcript.length) == (2, 4)
+    state.record(turn(2, text="3"))
+    assert state.next_move() == Finish("completed", "3")
+    assert [each.content for each in state.transcript.messages[2:4]] == ["3", '{"found":true}']
+    assert (state.steps, state.model_calls, state.tool_calls, state.usage.cost_usd) == (2, 2, 2, 1.0)
+
+
+@pytest.mark.parametrize("limit", ["max_steps", "max_model_calls"])
+@pytest.mark.parametrize("most", [1, 2, 3, 7])
+def test_a_limit_on_model_calls_is_exact_and_the_last_one_closes(limit: str, most: int) -> None:
+    bounds: dict[str, Any] = {limit: most}
+    state = fresh(**bounds)
+    assert play(state) == Finish("degraded", "best effort")
+    assert (state.model_calls, state.steps) == (most, most)
+    assert state.tool_calls == most - 1
+    assert state.limit_reached == limit
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 5])
+def test_a_limit_on_tool_calls_is_exact_and_one_closing_call_follows(most: int) -> None:
+    state = fresh(max_tool_calls=most)
+    assert play(state) == Finish("degraded", "best effort")
+    assert state.tool_calls == most
+    assert state.model_calls == max(most, 1) + 1
+    assert state.limit_reached == "max_tool_calls"
+
+
+def test_a_turn_beyond_the_limit_on_tool_calls_is_made_in_part_and_all_of_it_is_answered() -> None:
+    state = fresh(max_tool_calls=2)
+    ask(state)
+    state.record(turn(1, "add", "nope", "add", "add"))
+    settle(state, 1, 2)
+    told = [each.content or "" for each in state.transcript.messages[2:]]
+    assert (told[0], told[2]) == ("1", "2")
+    assert told[1].startswith("Error (ToolUnknown)")
+    assert told[3].startswith("Error (LimitReached)")
+    assert (state.tool_calls, ask(state).closing) == (2, "max_tool_calls")
+
+
+def test_a_run_that_needs_no_tool_completes_under_a_limit_of_no_tool_calls() -> None:
+    state = fresh(max_tool_calls=0)
+    ask(state)
+    state.record(turn(1, text="42"))
+    assert state.next_move() == Finish("completed", "42")
+
+
+def test_calls_beyond_those_of_one_turn_do_not_end_the_run() -> None:
+    state = fresh(max_tool_calls_per_turn=1)
+    ask(state)
+    state.record(turn(1, "add", "add"))
+    settle(state)
+    assert (state.tool_calls, state.limit_reached, ask(state).closing) == (1, None, None)
+
+
+def test_the_last_allowed_call_makes_the_run_degraded_even_if_it_answers() -> None:
+    state = fresh(max_steps=1)
+    assert ask(state).closing == "max_steps"
+    state.record(turn(1, text="done anyway"))
+    assert state.next_move() == Finish("degraded", "done anyway")
+
+
+def test_a_closing_call_that_says_nothing_leaves_the_last_text_that_was_said() -> None:
+    state = fresh(max_steps=2)
+    ask(state)
+    state.record(turn(1, "add", text="so far: 1"))
+    settle(state)
+    ask(state)
+    state.record(turn(2))
+    assert state.next_move() == Finish("degraded", "so far: 1")
+
+
+def test_the_first_limit_that_was_reached_is_the_one_that_is_told() -> None:
+    state = fresh(max_steps=2, max_tool_calls=1)
+    play(state)
+    state.reach("history")
+    assert state.limit_reached == "max_tool_calls"
+
+
+def test_a_waiting_message_is_never_put_between_calls_and_their_results() -> None:
+    state = fresh()
+    ask(state)
+    say(state, "while the model thinks")
+    state.record(turn(1, "add", "add"))
+    say(state, "while the tools run")
+    decisions = asks_tools(state)
+    say(state, "a moment before they end")
+    state.settle(decisions, [ToolOutcome(output=1), ToolOutcome(output=2)])
+    assert roles(state) == "uatt"
+    call = ask(state)
+    assert roles(state) == "uattuuu"
+    assert call.transcript.length == 7
+    assert [each.message["content"] for each in call.pushed][-1] == "a moment before they end"
+    assert state.inbox == []
+
+
+def test_a_run_about_to_answer_goes_on_when_a_message_waits() -> None:
+    state = fresh()
+    ask(state)
+    say(state, "one more thing")
+    state.record(turn(1, text="done"))
+    assert ask(state).step == 2
+    assert roles(state) == "uau"
+    state.record(turn(2, text="done again"))
+    assert state.next_move() == Finish("completed", "done again")
+
+
+def test_a_message_can_not_carry_a_run_beyond_its_limit() -> None:
+    state = fresh(max_steps=1)
+    ask(state)
+    say(state, "one more thing")
+    state.record(turn(1, text="done"))
+    assert state.next_move() == Finish("degraded", "done")
+    assert state.summary()["state_snapshot"]["unread_messages"] == 1
+
+
+def test_the_same_message_id_counts_once_and_messages_without_one_all_count() -> None:
+    state = fresh()
+    assert [say(state, "x", "m1"), say(state, "x", "m1"), say(state, "y", "m2")] == [True, False, True]
+    assert [say(state, "x"), say(state, "x")] == [True, True]
+    ask(state)
+    assert say(state, "x", "m1") is False
+    assert [each.content for each in state.transcript.messages] == ["Hello", "x", "y", "x", "x"]
+
+
+def test_results_stand_in_the_order_of_the_calls_whichever_came_first() -> None:
+    state = fresh()
+    ask(state)
+    asked = turn(1, "look", "add", "look")
+    state.record(asked)
+    settle(state, "a", ToolOutcome(error_type="ValueError", error="bad"), "c")
+    results = state.transcript.messages[2:]
+    assert [each.tool_call_id for each in results] == [call.id for call in asked.message.tool_calls]
+    assert [each.content for each in results] == ["a", "Error (ValueError): bad", "c"]
+    assert [each.success for each in state.executions] == [True, False, True]
+    assert state.unsettled() == ()
+
+
+def test_results_that_do_not_match_the_decisions_are_an_error() -> None:
+    state = fresh()
+    ask(state)
+    state.record(turn(1, "add", "add"))
+    with pytest.raises(ValueError, match="zip"):
+        state.settle(asks_tools(state), [ToolOutcome(output=1)])
+
+
+def test_a_partial_turn_is_shown_and_paid_but_never_part_of_the_transcript() -> None:
+    state = fresh()
+    ask(state)
+    state.record(turn(1, text="half an ans").model_copy(update={"partial": True}))
+    assert (state.partial_text, roles(state), state.usage.cost_usd) == ("half an ans", "u", 0.5)
+
+
+def test_calls_that_were_dropped_are_told_once_after_the_results() -> None:
+    state = fresh()
+    ask(state)
+    state.record(turn(1, "add", dropped=1500))
+    settle(state)
+    assert roles(state) == "uatu"
+    assert (state.transcript.messages[-1].content or "").startswith("1,500 further tool calls")
+    ask(state)
+    state.record(turn(2, "add"))
+    settle(state)
+    assert roles(state) == "uatuat"
+
+
+@pytest.mark.parametrize("text", [None, "I will call it"])
+def test_a_turn_whose_calls_were_all_dropped_is_no_answer(text: str | None) -> None:
+    state = fresh()
+    ask(state)
+    state.record(turn(1, text=text, dropped=1))
+    assert ask(state).step == 2
+    assert roles(state) == "uau"
+
+
+def test_a_closing_turn_whose_calls_were_dropped_still_ends_the_run() -> None:
+    state = fresh(max_steps=1)
+    ask(state)
+    state.record(turn(1, text="x", dropped=3))
+    assert state.next_move() == Finish("degraded", "x")
+
+
+def test_a_turn_settled_in_part_asks_for_the_rest_only() -> None:
+    state = fresh()
+    ask(state)
+    asked = turn(1, "add", "look", "add")
+    state.record(asked)
+    state.transcript.append(Message(role="tool", content="1", tool_call_id=asked.message.tool_calls[0].id))
+    assert [each.call for each in asks_tools(state)] == list(asked.message.tool_calls[1:])
+
+
+def test_prompts_and_errors_are_pushed_once_and_outputs_never() -> None:
+    state = fresh(prompts=("one", "two"))
+    assert [(each.index, each.message["content"]) for each in ask(state).pushed] == [(0, "one"), (1, "two")]
+    state.record(turn(1, "add", "nope"))
+    settle(state, "fine")
+    assert [each.index for each in ask(state).pushed] == [4]
+    state.record(turn(2, text="done"))
+    say(state, "more")
+    assert [each.index for each in ask(state).pushed] == [6]
+
+
+@pytest.mark.parametrize(("size", "is_pushed"), [(3_900, True), (4_200, False), (200_000, False)])
+def test_no_more_than_4_kilobytes_are_pushed(size: int, is_pushed: bool) -> None:
+    call = ask(fresh(prompts=("x" * size,)))
+    assert bool(call.pushed) is is_pushed
+    assert sum(json_size(each.message) for each in call.pushed) <= 4 * KILOBYTE
+    assert call.transcript.length == 1
+
+
+def test_what_the_model_sees_of_an_output_is_cut_at_the_workers_setting() -> None:
+    state = fresh(chars=100)
+    ask(state)
+    state.record(turn(1, "add"))
+    settle(state, "x" * 5000)
+    content = state.transcript.messages[-1].content or ""
+    assert len(content) <= 100
+    assert "5,000 characters" in content
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["x" * 60_000, "é" * 30_000, "😀" * 9_000, "\x01" * 9_000, '"' * 30_000, {"a": ["\n"] * 9_000}, list(range(9_000))],
+    ids=lambda output: repr(output)[:12],
+)
+def test_a_large_output_becomes_a_preview_of_at_most_one_kilobyte_that_tells_its_size(output: Any) -> None:
+    state = fresh()
+    ask(state)
+    state.record(turn(1, "add"))
+    settle(state, output)
+    (execution,) = state.executions
+    assert json_size(execution.output) <= KILOBYTE
+    size = len(output.encode()) if isinstance(output, str) else json_size(output)
+    assert f"{size:,} bytes in all" in str(execution.output)
+
+
+def test_a_small_output_is_its_own_preview() -> None:
+    state = fresh()
+    ask(state)
+    state.record(turn(1, "add", "add"))
+    settle(state, {"total": 7}, None)
+    assert [each.output for each in state.executions] == [{"total": 7}, None]
+
+
+def test_previews_take_at_most_128_kilobytes_and_the_latest_are_kept() -> None:
+    state = fresh(max_steps=1000, max_model_calls=1000, max_tool_calls=10_000)
+    ids = []
+    for step in range(1, 21):
+        ask(state)
+        asked = turn(step, *["add"] * 16)
+        ids += [call.id for call in asked.message.tool_calls]
+        state.record(asked)
+        settle(state, *["x" * 2000] * 16)
+    kept = [each.tool_call_id for each in state.executions]
+    assert sum(json_size(each.wire()) for each in state.executions) <= 128 * KILOBYTE
+    assert 90 < len(kept) < len(ids)
+    assert kept == ids[-len(kept) :]
+    assert state.summary()["state_snapshot"]["tool_calls"] == len(ids) == 320
+
+
+@pytest.mark.parametrize("text", ["x", "x" * 1000, "é" * 100_000, '"' * 120_000])
+def test_pages_are_at_most_one_megabyte_and_together_the_whole_transcript(text: str) -> None:
+    state = fresh()
+    for _ in range(40_000 if len(text) == 1 else 3_000_000 // len(text)):
+        state.transcript.append(Message(role="user", content=text))
+    start: int | None = 0
+    read: list[dict[str, Any]] = []
+    while start is not None:
+        page = state.page(start, None)
+        assert json_size(page.wire()) <= KILOBYTE * KILOBYTE
+        assert page.messages
+        read += page.messages
+        start = page.next
+    assert read == [message.wire() for message in state.transcript.messages]
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "expected"),
+    [(0, None, 5), (0, 2, 2), (3, 99, 2), (2, 2, 0), (4, 1, 0), (9, None, 0), (0, -1, 0), (0, 0, 0)],
+)
+def test_a_page_holds_what_was_asked_for(start: int, stop: int | None, expected: int) -> None:
+    state = fresh(prompts=tuple("abcde"))
+    page = state.page(start, stop)
+    assert (len(page.messages), page.next) == (expected, None)
+
+
+def test_the_summary_says_what_the_run_did() -> None:
+    state = fresh(max_tool_calls=1)
+    play(state)
+    told = state.summary()
+    assert (told["agent"], told["steps"], told["cost_usd"]) == ("demo", 2, 1.0)
+    assert told["state_snapshot"] == {
+        "model_calls": 2,
+        "tool_calls": 1,
+        "messages": 4,
+        "unread_messages": 0,
+        "limit_reached": "max_tool_calls",
+    }

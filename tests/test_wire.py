@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
 
 from holdfast import Agent, AsyncClient, tool, wire
 from holdfast.worker.scripted import ChatRequest, Reply, call, say
@@ -130,19 +132,26 @@ async def test_a_run_is_started_queried_messaged_and_read_from_the_shell(at: Sta
         (("--input", '{"agent":{"name":"x","model":"scripted/x"}}'), "nothing to do"),
         (("--input", '{"agent":"demo","input":{"topic":"x"},"revision":"0000"}'), "is not what this worker has"),
         (("--input", "not json", "--input-meta", "encoding=binary/plain"), "must be one JSON object"),
-        (("--input", "not json", "--input-meta", "encoding=json/plain"), ""),
         (("--input", "zzz", "--input-meta", "encoding=of/nobody"), ""),
     ],
 )
 async def test_bad_input_fails_the_run_at_once_and_says_why(at: Stage, given: tuple[str, ...], said: str) -> None:
-    run_id = f"wire-{uuid.uuid4().hex[:12]}"
-    words = ("workflow", "start", "--type", "AgentRun", "--task-queue", at.task_queue, "--workflow-id", run_id)
-    if (await _temporal(at, *words, *given)).returncode:
-        return  # the caller's own CLI takes no such input
+    run_id = await _start(at, *given)
     run = await AsyncClient(temporal=at.client).runs.wait(run_id, timeout=15)
     assert run.status == "failed"
     assert said in str(run.error)
     assert at.model.hits == 0
+
+
+async def test_what_claims_to_be_json_and_is_not_fails_the_run_or_is_dropped(at: Stage) -> None:
+    broken = RawValue(Payload(metadata={"encoding": b"json/plain"}, data=b'{"agent": '))
+    run_id = f"wire-{uuid.uuid4().hex[:12]}"
+    await at.client.start_workflow("AgentRun", broken, id=run_id, task_queue=at.task_queue)
+    run = await AsyncClient(temporal=at.client).runs.wait(run_id, timeout=15)
+    assert (run.status, "decod" in str(run.error).lower()) == ("failed", True)
+    handle = await at.start("demo", input={"topic": "rest"})
+    await handle.signal("append_message", broken)
+    assert (await result(handle)).final_text == "heard Tell me of rest."
 
 
 @pytest.mark.parametrize(

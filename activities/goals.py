@@ -1,15 +1,17 @@
 """Goals: Jinja templates of the first user message, rendered in a sandbox, strictly, within bounds.
 
-Every single operation is bounded in what it can make out of what it is given, and every loop gives the clock a look; so
-no template can take a worker's memory or its time. What can't be bounded so (macros, blocks that are kept in memory,
+Every single operation is bounded in what it can make out of what it is given, and every loop and filter looks at the
+clock; so no template can take a worker's memory or its time. What can't be bounded so (macros, blocks that are kept in memory,
 most string methods) is refused.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, nodes
@@ -42,7 +44,7 @@ _REFUSED = (
 _FILTERS = (
     *("abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "indent", "int", "items"),
     *("join", "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse"),
-    *("round", "select", "selectattr", "sort", "string", "striptags", "sum", "title", "trim", "truncate", "unique"),
+    *("round", "select", "selectattr", "sort", "string", "sum", "title", "trim", "truncate", "unique"),
     *("upper", "wordcount"),
 )
 _TAKE_LISTS = frozenset({"d", "default", "reject", "rejectattr", "select", "selectattr"})
@@ -151,17 +153,21 @@ def _to_json(value: Any, indent: int | None = None) -> str:
 
 
 def _small(value: Any) -> Any:
+    if time.monotonic() > _deadline.get():
+        raise SecurityError(f"takes longer than {_SECONDS} seconds")
     if isinstance(value, str) and len(value) > REQUEST_MAX_BYTES:
         raise SecurityError(f"a text grows beyond {REQUEST_MAX_BYTES:,} bytes")
     return value
 
 
 _ENVIRONMENT = _Goals()
+_deadline = ContextVar("deadline", default=math.inf)
 
 
 def render(goal: str, given: Mapping[str, Any]) -> str:
     """Render a goal with a run's input, within 256 KB and 2 seconds; InputInvalid for a missing name or a bad goal."""
     deadline, size, pieces = time.monotonic() + _SECONDS, 0, []
+    _deadline.set(deadline)
     try:
         for piece in _ENVIRONMENT.from_string(goal).generate(given):
             size += len(piece.encode())

@@ -46,6 +46,7 @@ class ToolLoops:
         with self._lock:
             if self._loop is loop:
                 self._loop = None
+                loop.call_soon_threadsafe(lambda: loop.create_task(_leave()))
 
 
 class _Call:
@@ -119,6 +120,16 @@ class _Call:
 
 def _host(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    while True:
+    running = True
+    while running:
         with contextlib.suppress(SystemExit, KeyboardInterrupt):  # from a task of a tool's own: the others go on
             loop.run_forever()
+            running = False
+    loop.close()
+
+
+async def _leave() -> None:
+    """End the loop that this runs on, and its thread, once nothing else runs there."""
+    while len(asyncio.all_tasks()) > 1:
+        await asyncio.sleep(_START_SECONDS)
+    asyncio.get_running_loop().stop()

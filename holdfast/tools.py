@@ -57,7 +57,7 @@ class ToolContext:
     _cancelled: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
     def heartbeat(self, *details: Any) -> None:
-        """Record JSON details (at most 64 KB) that a later attempt finds in `last_heartbeat`; staying alive needs none."""
+        """Record at most 64 KB of JSON that a later attempt finds in `last_heartbeat`; liveness needs no call."""
         if self._beat is not None:
             self._beat(*details)
 

@@ -195,6 +195,13 @@ def test_a_loop_that_prints_nothing_ends_after_two_seconds(body: str) -> None:
     assert 1.5 < time.monotonic() - began < 6
 
 
+def test_a_condition_that_lets_nothing_through_ends_after_two_seconds() -> None:
+    began = time.monotonic()
+    with pytest.raises(InputInvalid, match=r"2\.0 seconds"):
+        render("{% for x in range(9999) if range(9999)|map('string')|join|length == x %}{% endfor %}", GIVEN)
+    assert 1.5 < time.monotonic() - began < 6
+
+
 def test_a_goal_may_be_as_large_as_a_message_and_no_larger() -> None:
     assert len(render("{{ text }}", {"text": "x" * 262_144})) == 262_144
     for text in ("x" * 262_145, "é" * 131_073):

@@ -143,6 +143,30 @@ async def test_tools_that_block_their_thread_or_their_loop_stall_no_other_run(ad
         assert attempts == 1
 
 
+async def test_loops_that_were_blocked_are_not_kept_for_ever(address: str) -> None:
+    def loops() -> int:
+        return sum(each.name == "holdfast-tools" for each in threading.enumerate())
+
+    began = 0
+
+    @tool
+    async def block_loop() -> str:
+        nonlocal began
+        began += 1
+        time.sleep(1.5)  # noqa: ASYNC251
+        return "unblocked"
+
+    before = loops()
+    async with stage(address, by_message, [user(block_loop)]) as at:
+        runs = [asyncio.ensure_future(at.run("user", message="block_loop")) for _ in range(3)]
+        await until(lambda: began == 3)
+        assert loops() == before + 3
+        assert [each.status for each in await asyncio.gather(*runs)] == ["completed"] * 3
+        await until(lambda: loops() == before + 1)
+        assert (await at.run("user", message="block_loop")).status == "completed"
+        assert began == 4
+
+
 async def test_heartbeat_details_are_found_by_the_next_attempt(address: str) -> None:
     found: dict[str, list[tuple[Any, ...]]] = {"copy": [], "copy_too": []}
 

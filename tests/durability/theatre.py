@@ -196,9 +196,9 @@ class Theatre:
         """Say whether the worker of now has asked for this turn."""
         return any(each.turn == turn and asker(each) == self.pid for each in self.model.requests)
 
-    def working(self, turn: int) -> int:
-        """Return how many tool calls of this turn the worker of now has begun."""
-        return sum(line["pid"] == self.pid and step_of_call(line["call_id"]) == turn + 1 for line in self.lines())
+    def working(self, turn: int) -> bool:
+        """Say whether the worker of now has begun both tool calls of this turn."""
+        return sum(line["pid"] == self.pid and step_of_call(line["call_id"]) == turn + 1 for line in self.lines()) == 2
 
     async def kill(self) -> None:
         """Kill the worker, note what history holds, and time how long the next worker takes to work."""

@@ -1,0 +1,151 @@
+"""Records tests/histories anew, on a real server with a scripted model: `python -m tests.record_histories [NAME …]`.
+
+History recorded by a released version is never recorded anew: runs with such a history may be alive somewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client, WorkflowFailureError
+
+from holdfast import Settings, wire
+from holdfast.client.connect import connect
+from holdfast.worker.build import make_worker
+from holdfast.worker.plugin import HoldfastPlugin
+from holdfast.worker.scripted import ScriptedModel
+from holdfast.worker.server import EmbeddedServer
+from tests.support.shapes import SHAPES, TOOLS, Play, Shape
+from tests.support.stage import endpoints
+
+HISTORIES = Path(__file__).parent / "histories"
+SOMEBODY = "worker@host"
+SECONDS = 60.0
+_AT_ONCE = 4
+
+
+class _Worker:
+    """A worker in a process of its own, fit to be killed."""
+
+    def __init__(self, address: str, name: str, model_url: str) -> None:
+        self._command = (sys.executable, "-m", __spec__.name, "--worker", address, name, model_url)
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(*self._command)
+
+    async def replace(self) -> None:
+        await self.stop()
+        await self.start()
+
+    async def stop(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()
+
+
+async def record(name: str, shape: Shape, address: str) -> str:
+    """Play one shape, and return its history as scrubbed JSON."""
+    client = await connect(address)
+    async with ScriptedModel(shape.script) as model:
+        worker = _Worker(address, name, model.url)
+        play = Play(name, shape.agent, client, model, worker.replace)
+        await shape.before(play)
+        await worker.start()
+        try:
+            async with asyncio.timeout(SECONDS):
+                await shape.during(play)
+                try:
+                    await play.run.result()
+                except WorkflowFailureError as error:
+                    print(f"{name}: {type(error.cause).__name__}: {error.cause}")
+        finally:
+            await worker.stop()
+    history = await play.run.fetch_history()
+    scrubbed: Any = _scrub(json.loads(history.to_json()))
+    _check(name, scrubbed)
+    return json.dumps(scrubbed, indent=1, ensure_ascii=False) + "\n"
+
+
+def _scrub(value: Any) -> Any:
+    """Take out what names this machine: process ids, hosts, the paths in stack traces."""
+    if isinstance(value, list):
+        return [_scrub(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("kind") == "TASK_QUEUE_KIND_STICKY":
+        value = {**value, "name": f"{SOMEBODY}-sticky"}
+    return {key: SOMEBODY if key == "identity" else _scrub(each) for key, each in value.items() if key != "stackTrace"}
+
+
+def _check(name: str, history: Any) -> None:
+    """Refuse to write what names this machine all the same."""
+    text = json.dumps(history) + "".join(_payloads(history))
+    for told in (socket.gethostname(), str(Path.cwd()), str(Path.home()), sys.prefix):
+        assert len(told) < 4 or told not in text, f"{name} holds {told}"
+
+
+def _payloads(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [text for each in value for text in _payloads(each)]
+    if not isinstance(value, dict):
+        return []
+    own = [base64.b64decode(value["data"]).decode(errors="replace")] if isinstance(value.get("data"), str) else []
+    return own + _payloads(list(value.values()))
+
+
+@asynccontextmanager
+async def _server(attributes: dict[str, str]) -> AsyncIterator[str]:
+    server = await asyncio.to_thread(EmbeddedServer.start, None, port=0, ui_port=None, search_attributes=attributes)
+    try:
+        yield server.address
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+async def _record_all(names: list[str]) -> None:
+    wrong = {"AgentName": "Int"}  # registered with another type: a worker then does without all of them
+    gate = asyncio.Semaphore(_AT_ONCE)
+    HISTORIES.mkdir(exist_ok=True)
+    async with _server(wire.SEARCH_ATTRIBUTES) as searchable, _server(wrong) as unsearchable:
+
+        async def write(name: str) -> None:
+            shape = SHAPES[name]
+            async with gate:
+                text = await record(name, shape, searchable if shape.searchable else unsearchable)
+            (HISTORIES / f"{name}.json").write_text(text)
+            print(f"{name}: {len(text):,} characters")
+
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(write(name))
+
+
+async def _serve(address: str, name: str, model_url: str) -> None:
+    settings = Settings(task_queue=name, endpoints=endpoints(model_url), grace_seconds=1)
+    client: Client = await connect(address)
+    await make_worker(client, HoldfastPlugin([SHAPES[name].agent], TOOLS, settings)).run()
+
+
+def main(arguments: list[str]) -> None:
+    """Record all shapes, or those named; with `--worker`, serve one of them until killed."""
+    for name in [name for name in os.environ if name.startswith(("TEMPORAL_", "HOLDFAST_"))]:
+        del os.environ[name]
+    if arguments[:1] == ["--worker"]:
+        asyncio.run(_serve(*arguments[1:]))
+    else:
+        asyncio.run(_record_all(arguments or list(SHAPES)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

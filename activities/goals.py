@@ -1,8 +1,8 @@
 """Goals: Jinja templates of the first user message, rendered in a sandbox, strictly, within bounds.
 
 Every single operation is bounded in what it can make out of what it is given, and every loop and filter looks at the
-clock; so no template can take a worker's memory or its time. What can't be bounded so (macros, blocks that are kept in memory,
-most string methods) is refused.
+clock; so no template can take a worker's memory or its time. What can't be bounded so (macros, blocks that are kept in
+memory, most string methods) is refused.
 """
 
 from __future__ import annotations

@@ -130,6 +130,6 @@ def _host(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _leave() -> None:
     """End the loop that this runs on, and its thread, once nothing else runs there."""
-    while len(asyncio.all_tasks()) > 1:
+    while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - tools start tasks that nobody tells of
         await asyncio.sleep(_START_SECONDS)
     asyncio.get_running_loop().stop()

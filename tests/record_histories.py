@@ -30,7 +30,7 @@ from tests.support.stage import endpoints
 
 HISTORIES = Path(__file__).parent / "histories"
 SOMEBODY = "worker@host"
-SECONDS = 60.0
+SECONDS = 25.0
 _AT_ONCE = 4
 
 

@@ -28,6 +28,7 @@ from holdfast.worker.settings import Settings
 _EXAMPLES = Path(str(examples.__file__)).parent
 _OUTAGE = "PO-7003"
 _SECONDS = 300.0
+_WORKER_SECONDS = 60.0
 _out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
@@ -79,6 +80,7 @@ class _Show:
 
     def play(self) -> Run:
         """Start the run, show it, kill the worker while verdicts are being recorded, and start another."""
+        self._await_worker()
         started = self.client.runs.create(
             "invoice-checker", input={"folder": str(_EXAMPLES / "invoices")}, metadata={"demo": True}
         )
@@ -108,6 +110,13 @@ class _Show:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._worker.pid, signal.SIGKILL)
         self._worker.wait()
+
+    def _await_worker(self) -> None:
+        deadline = time.monotonic() + _WORKER_SECONDS
+        while f'"pid": {self._worker.pid},' not in (told := self._log.read_text()):
+            if self._worker.poll() is not None or time.monotonic() > deadline:
+                raise HoldfastError(f"the demo's worker did not start:\n{told[-2000:]}")
+            time.sleep(0.05)
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "holdfast.client.cli", "worker", str(_EXAMPLES / "invoice_checker.py")]

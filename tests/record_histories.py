@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError
+from temporalio.worker import Worker
 
 from holdfast import Settings, wire
+from holdfast.activities.model import warm_up
 from holdfast.client.connect import connect
 from holdfast.worker.build import make_worker
 from holdfast.worker.plugin import HoldfastPlugin
@@ -30,47 +32,47 @@ from tests.support.stage import endpoints
 
 HISTORIES = Path(__file__).parent / "histories"
 SOMEBODY = "worker@host"
-SECONDS = 25.0
+SECONDS = 60.0
 _AT_ONCE = 4
 
 
-class _Worker:
+class _Killable:
     """A worker in a process of its own, fit to be killed."""
 
     def __init__(self, address: str, name: str, model_url: str) -> None:
         self._command = (sys.executable, "-m", __spec__.name, "--worker", address, name, model_url)
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> None:
         self._process = await asyncio.create_subprocess_exec(*self._command)
 
-    async def replace(self) -> None:
-        await self.stop()
-        await self.start()
+    async def __aexit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        await self._process.wait()
 
-    async def stop(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGKILL)
-            await self._process.wait()
+    async def replace(self) -> None:
+        """Kill it, and start another."""
+        await self.__aexit__()
+        await self.__aenter__()
 
 
 async def record(name: str, shape: Shape, address: str) -> str:
     """Play one shape, and return its history as scrubbed JSON."""
     client = await connect(address)
     async with ScriptedModel(shape.script) as model:
-        worker = _Worker(address, name, model.url)
-        play = Play(name, shape.agent, client, model, worker.replace)
+        killable = _Killable(address, name, model.url)
+        play = Play(name, shape.agent, client, model, killable.replace)
         await shape.before(play)
-        await worker.start()
-        try:
-            async with asyncio.timeout(SECONDS):
-                await shape.during(play)
-                try:
+        async with killable if shape.killed else _worker(client, name, model.url):
+            try:
+                async with asyncio.timeout(SECONDS):
+                    await shape.during(play)
                     await play.run.result()
-                except WorkflowFailureError as error:
-                    print(f"{name}: {type(error.cause).__name__}: {error.cause}")
-        finally:
-            await worker.stop()
+            except WorkflowFailureError as error:
+                print(f"{name}: {type(error.cause).__name__}: {error.cause}")
+            except TimeoutError:
+                raise TimeoutError(f"{name} did not end: {await play.run.describe()}") from None
     history = await play.run.fetch_history()
     scrubbed: Any = _scrub(json.loads(history.to_json()))
     _check(name, scrubbed)
@@ -104,6 +106,11 @@ def _payloads(value: Any) -> list[str]:
     return own + _payloads(list(value.values()))
 
 
+def _worker(client: Client, name: str, model_url: str) -> Worker:
+    settings = Settings(task_queue=name, endpoints=endpoints(model_url), grace_seconds=1)
+    return make_worker(client, HoldfastPlugin([SHAPES[name].agent], TOOLS, settings))
+
+
 @asynccontextmanager
 async def _server(attributes: dict[str, str]) -> AsyncIterator[str]:
     server = await asyncio.to_thread(EmbeddedServer.start, None, port=0, ui_port=None, search_attributes=attributes)
@@ -117,6 +124,7 @@ async def _record_all(names: list[str]) -> None:
     wrong = {"AgentName": "Int"}  # registered with another type: a worker then does without all of them
     gate = asyncio.Semaphore(_AT_ONCE)
     HISTORIES.mkdir(exist_ok=True)
+    warm_up()
     async with _server(wire.SEARCH_ATTRIBUTES) as searchable, _server(wrong) as unsearchable:
 
         async def write(name: str) -> None:
@@ -132,9 +140,8 @@ async def _record_all(names: list[str]) -> None:
 
 
 async def _serve(address: str, name: str, model_url: str) -> None:
-    settings = Settings(task_queue=name, endpoints=endpoints(model_url), grace_seconds=1)
-    client: Client = await connect(address)
-    await make_worker(client, HoldfastPlugin([SHAPES[name].agent], TOOLS, settings)).run()
+    warm_up()
+    await _worker(await connect(address), name, model_url).run()
 
 
 def main(arguments: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tests.support.processes import holdfast
@@ -28,7 +29,8 @@ def test_the_demo_shows_a_retry_a_killed_worker_and_a_run_that_goes_on(tmp_path:
 
 
 def test_the_demo_fails_where_not_all_of_it_happened(tmp_path: Path) -> None:
-    done = holdfast("demo", "--model", "openai/gpt-5-mini", cwd=tmp_path, env={"OPENAI_API_KEY": ""})
+    os.environ.pop("OPENAI_API_KEY", None)
+    done = holdfast("demo", "--model", "openai/gpt-5-mini", cwd=tmp_path)
     assert done.returncode == 1
     assert "✗ the run completed: failed" in done.stdout
     assert "OPENAI_API_KEY" in done.stdout

@@ -77,7 +77,7 @@ class Nursery:
         async with self._hatching:
             self.process.stdin.write(json.dumps(options).encode() + b"\n")
             line = await asyncio.wait_for(self.process.stdout.readline(), DEADLINE)
-        assert line.startswith(b"ready "), "a worker died at birth: see the nursery's log"
+        assert line.startswith(b"ready "), f"a worker died at birth ({line!r}): see the nursery's log"
         return int(line.split()[1])
 
 

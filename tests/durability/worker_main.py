@@ -15,12 +15,16 @@ import json
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+
+import temporalio.client
 
 from holdfast import Settings
 from holdfast.activities import model
 from holdfast.client.connect import connect
+from holdfast.errors import ServerUnavailable
 from holdfast.worker import logs
 from holdfast.worker.build import make_worker
 from holdfast.worker.plugin import HoldfastPlugin
@@ -38,6 +42,22 @@ class Options:
     journal: str
 
 
+_OUT = os.dup(1)
+os.dup2(2, 1)  # Temporal's core logs to stdout, which is kept for what we say
+
+
+def _say(word: str) -> None:
+    os.write(_OUT, f"{word} {os.getpid()}\n".encode())
+
+
+async def _connect(address: str) -> temporalio.client.Client:
+    """Connect with more patience than the product has: the machine that runs all tests may be busy."""
+    for _ in range(5):
+        with suppress(ServerUnavailable):
+            return await connect(address)
+    return await connect(address)
+
+
 async def _serve(options: Options, standby: bool) -> None:
     os.environ[JOURNAL] = options.journal
     go, leave = asyncio.Event(), asyncio.Event()
@@ -50,9 +70,9 @@ async def _serve(options: Options, standby: bool) -> None:
         endpoints=endpoints(options.model_url, f"sk-worker-{os.getpid()}"),
         grace_seconds=1,
     )
-    client = await connect(options.address)
+    client = await _connect(options.address)
     worker = make_worker(client, HoldfastPlugin([AGENT], settings=settings))
-    print("ready", os.getpid(), flush=True)
+    _say("ready")
     if standby:
         await go.wait()
     async with worker:
@@ -68,7 +88,11 @@ def _nursery() -> None:
             os.close(0)
             try:
                 asyncio.run(_serve(Options(**json.loads(line)), standby=True))
+            except BaseException:  # noqa: BLE001 - the fork must end here, whatever happens
+                traceback.print_exc()
+                _say("died")
             finally:
+                sys.stderr.flush()
                 os._exit(0)
         born.append(child)
     for child in born:

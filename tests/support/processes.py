@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HOLDFAST = (sys.executable, "-m", "holdfast.client.cli")
-SECONDS = 40.0
+SECONDS = 90.0
 
 
 Done = subprocess.CompletedProcess[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -141,7 +141,8 @@ class Shape:
     """What happens once a worker is up."""
     searchable: bool = True
     """Whether the server has our search attributes."""
-    settings: dict[str, Any] = field(default_factory=dict)
+    killed: bool = False
+    """Whether its worker must be a process of its own."""
 
 
 def turns(*replies: Reply) -> Script:
@@ -275,7 +276,9 @@ SHAPES: dict[str, Shape] = {
     ),
     "terminated": Shape(turns(hang()), during=_terminate),
     "timed-out": Shape(turns(hang()), before=lambda play: play.start(execution_timeout=timedelta(seconds=2))),
-    "worker-killed": Shape(turns(call(("hold", {}), ("hold_once", {})), say("Done.")), during=_kill_worker),
+    "worker-killed": Shape(
+        turns(call(("hold", {}), ("hold_once", {})), say("Done.")), during=_kill_worker, killed=True
+    ),
     "workflow-task-timed-out": Shape(turns(call(_ADD), say("3.")), before=_drop_workflow_task),
     "search-attributes-absent": Shape(turns(call(_ADD), say("3.")), searchable=False),
 }

@@ -1,0 +1,164 @@
+"""Recorded histories of every shape: today's workflow replays them, and the timeline folds them to what the run had."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import EventType as Kind
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+from temporalio.workflow import NondeterminismError
+
+from holdfast import Event, RunResult
+from holdfast.client.history import Line
+from holdfast.client.timeline import Timeline
+from holdfast.event import TERMINAL_EVENTS
+from holdfast.worker.plugin import HoldfastPlugin
+from tests.record_histories import SOMEBODY
+from tests.support.shapes import SHAPES
+
+HISTORIES = Path(__file__).parent / "histories"
+RECORDED = sorted(path.stem for path in HISTORIES.glob("*.json"))
+SCHEDULING = [name for name in RECORDED if '"activityType"' in (HISTORIES / f"{name}.json").read_text()]
+ENDS = {"completed": "run_completed", "degraded": "run_degraded", "failed": "run_failed", "cancelled": "task_cancelled"}
+
+
+def recorded(name: str) -> WorkflowHistory:
+    """Read a recorded history."""
+    return WorkflowHistory.from_json(name, (HISTORIES / f"{name}.json").read_text())
+
+
+async def replay(history: WorkflowHistory) -> None:
+    """Replay with the configuration of our workers."""
+    await Replayer(workflows=[], plugins=[HoldfastPlugin()]).replay_workflow(history)
+
+
+async def fold(name: str) -> tuple[Timeline, list[Event]]:
+    """Fold a recorded history into its timeline."""
+    history, folded = recorded(name), Timeline(pydantic_data_converter)
+    return folded, [event for each in history.events for event in await folded.add(Line(history.run_id, each))]
+
+
+def closing(name: str) -> tuple[str, Any]:
+    """Return a run's status as its last event has it, and the result that the workflow itself left, if it left one."""
+    last = recorded(name).events[-1]
+    match last.event_type:
+        case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+            result = _json(last.workflow_execution_completed_event_attributes.result.payloads[0])
+            return result["status"], result
+        case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+            failure = last.workflow_execution_failed_event_attributes.failure
+            return "failed", _json(failure.application_failure_info.details.payloads[0])
+        case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
+            return "cancelled", None
+        case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED | Kind.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
+            return "failed", None
+        case other:
+            raise AssertionError(f"{name} ends with event type {other}")
+
+
+def _json(payload: Payload) -> Any:
+    return json.loads(payload.data)
+
+
+def _without_clocks(result: RunResult) -> dict[str, Any]:
+    """Leave out latencies: the workflow measures them at its own workflow tasks, the timeline between events."""
+    form = result.model_dump(mode="json", exclude={"tool_executions": {"__all__": {"latency_ms"}}})
+    return {name: form[name] for name in ("steps", "cost_usd", "usage_aggregate", "tool_executions", "state_snapshot")}
+
+
+def test_every_shape_is_recorded_and_nothing_else() -> None:
+    assert sorted(SHAPES) == RECORDED
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_history_is_small_and_names_no_machine(name: str) -> None:
+    text = (HISTORIES / f"{name}.json").read_text()
+    assert len(text.encode()) < 100_000
+    assert "stackTrace" not in text
+    attributes = [each for event in json.loads(text)["events"] for each in event.values() if isinstance(each, dict)]
+    assert {each["identity"] for each in attributes if "identity" in each} == {SOMEBODY}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+async def test_a_history_replays(name: str) -> None:
+    await replay(recorded(name))
+
+
+@pytest.mark.parametrize("name", SCHEDULING)
+async def test_a_history_with_another_activity_does_not_replay(name: str) -> None:
+    history = recorded(name)
+    scheduled = [each for each in history.events if each.HasField("activity_task_scheduled_event_attributes")]
+    scheduled[-1].activity_task_scheduled_event_attributes.activity_type.name = "something.else"
+    with pytest.raises(NondeterminismError, match=r"something\.else"):
+        await replay(history)
+
+
+async def test_a_history_whose_tool_call_has_another_id_does_not_replay() -> None:
+    history = recorded("tools-in-parallel")
+    scheduled = [each for each in history.events if each.HasField("activity_task_scheduled_event_attributes")]
+    scheduled[-2].activity_task_scheduled_event_attributes.activity_id = "000000000"
+    with pytest.raises(NondeterminismError):
+        await replay(history)
+
+
+async def test_a_history_with_another_answer_of_the_model_does_not_replay() -> None:
+    history = recorded("tools-in-parallel")
+    for each in history.events:
+        for payload in each.activity_task_completed_event_attributes.result.payloads:
+            payload.data = payload.data.replace(b"greet", b"wait")
+    with pytest.raises(NondeterminismError):
+        await replay(history)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+async def test_a_timeline_ends_with_its_only_terminal_event(name: str) -> None:
+    _, events = await fold(name)
+    status, _ = closing(name)
+    assert [each.type for each in events if each.type in TERMINAL_EVENTS] == [ENDS[status]]
+    assert events[-1].type == ENDS[status]
+    assert events[0].type == "run_started"
+
+
+@pytest.mark.parametrize("name", RECORDED)
+async def test_a_timelines_ids_are_unique_and_its_times_in_order(name: str) -> None:
+    _, events = await fold(name)
+    assert len({each.id for each in events}) == len(events)
+    told = [each.finished_at or each.created_at for each in events]
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+async def test_a_timelines_result_is_the_workflows(name: str) -> None:
+    folded, _ = await fold(name)
+    status, result = closing(name)
+    assert folded.result is not None
+    assert folded.result.status == status
+    if result is not None:
+        assert folded.result == RunResult.model_validate(result)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+async def test_a_timeline_recomputes_steps_cost_and_tool_calls_as_the_workflow_had_them(name: str) -> None:
+    folded, _ = await fold(name)
+    _, result = closing(name)
+    if result is not None and folded.state is not None:
+        again = RunResult(status=result["status"], **folded.state.summary())
+        assert _without_clocks(again) == _without_clocks(RunResult.model_validate(result))
+    assert (folded.state is None) == (name in UNLOADED)
+
+
+UNLOADED = {
+    "agent-unknown",
+    "cancelled-before-start",
+    "input-invalid",
+    "request-empty",
+    "request-no-object",
+    "request-of-two",
+}
+"""Shapes of runs that never came to have an agent."""

@@ -8,22 +8,21 @@ from typing import Any
 from temporalio import activity
 from temporalio.client import WorkflowHandle
 
-from holdfast import ids, wire
+from holdfast import wire
 from holdfast.activities.answer import Answer, Complete, ModelRequest
 from holdfast.activities.failures import failure
 from holdfast.activities.guard import heart
 from holdfast.activities.log import get_logger
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.transcripts import Held, RunKey, TranscriptCache
+from holdfast.activities.turns import clean, record
 from holdfast.agent import Agent
-from holdfast.bounds import HEARTBEAT_TAIL_BYTES, TURN_MAX_BYTES, TURN_MAX_TOOL_CALLS, cut, json_size
+from holdfast.bounds import HEARTBEAT_TAIL_BYTES
 from holdfast.calls import ModelCall, Page
-from holdfast.message import Message, ToolCall, Turn
+from holdfast.message import Turn
 
 _log = get_logger("holdfast.model")
 _SHOW_EVERY_SECONDS = 0.25
-_ARGUMENTS_SHOWN_BYTES = 512
-"""What is kept of a call's arguments where the whole has no room."""
 
 CLOSING_NOTE = (
     "The limit {limit} of this run is reached. Answer now, from what is known so far; no more tools can be called. "
@@ -60,12 +59,12 @@ class ModelActivities:
         except asyncio.CancelledError:
             if not _cancel_requested():
                 raise
-            return _turn(answer, call, self._scrub, partial=True).wire()
+            return record(answer, call, self._scrub, partial=True).wire()
         finally:
             showing.cancel()
         if not answer.text.strip() and not answer.calls:
             raise failure("ModelAnswerEmpty", f"{call.model}: the answer was empty", retryable=True)
-        turn = _turn(answer, call, self._scrub)
+        turn = record(answer, call, self._scrub)
         self._feed(key, held, call, turn)
         usage = turn.usage
         _log.info(
@@ -126,61 +125,6 @@ def _request(call: ModelCall, agent: Agent, messages: list[dict[str, Any]]) -> M
     return ModelRequest(model=call.model, messages=asked, tools=tools, settings=agent.model_settings)
 
 
-def _turn(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool = False) -> Turn:
-    """Make what is recorded: safe text, ids that are unique in the run, at most 32 calls and 256 KB."""
-    room = TURN_MAX_BYTES - 4096
-    text = cut(_clean(answer.text, scrub), room // 2)
-    room -= json_size(text)
-    reasoning = cut(_clean(answer.reasoning, scrub), room // 4)
-    room -= json_size(reasoning)
-    extras = scrub.json({"blocks": answer.thinking_blocks, "fields": answer.provider_specific_fields})
-    if _size(extras) < room // 2:
-        room -= _size(extras)
-    else:
-        extras = {}
-    calls: list[ToolCall] = []
-    wanted = [] if partial else [each for _, each in sorted(answer.calls.items())]
-    for each in [] if asked.closing else wanted[:TURN_MAX_TOOL_CALLS]:
-        name, arguments = cut(_clean(each.name, scrub), 256), _clean(each.arguments, scrub)
-        call_id = ids.call_id(asked.step, len(calls), name, arguments)
-        fields = scrub.json(each.provider_specific_fields)
-        call = ToolCall.of(call_id, name, arguments, provider_specific_fields=fields)
-        if _size(call.wire()) > room:
-            # Cut JSON is refused, and the model told so; without its only call, a turn would look like an answer.
-            call = ToolCall.of(call_id, name, cut(arguments, _ARGUMENTS_SHOWN_BYTES))
-        room -= _size(call.wire())
-        if room < 0:
-            break
-        calls.append(call)
-    message = Message(
-        role="assistant",
-        content=text or None,
-        tool_calls=tuple(calls),
-        reasoning_content=reasoning or None,
-        thinking_blocks=extras.get("blocks") or None,
-        provider_specific_fields=extras.get("fields") or None,
-    )
-    return Turn(
-        message=message,
-        model=cut(_clean(answer.model, scrub), 200),
-        usage=answer.usage,
-        finish_reason=answer.finish_reason and cut(_clean(answer.finish_reason, scrub), 200),
-        dropped_tool_calls=len(wanted) - len(calls),
-        partial=partial,
-    )
-
-
-def _clean(text: str, scrub: Scrubber) -> str:
-    return scrub.text(text.encode(errors="replace").decode())
-
-
-def _size(value: Any) -> int:
-    try:
-        return json_size(value)
-    except (TypeError, ValueError):
-        return TURN_MAX_BYTES
-
-
 def _cancel_requested() -> bool:
     details = activity.cancellation_details()
     return details is not None and details.cancel_requested
@@ -191,7 +135,7 @@ async def _show(answer: Answer, scrub: Scrubber) -> None:
     beating, shown = heart(), 0
     while True:
         await asyncio.sleep(_SHOW_EVERY_SECONDS)
-        text = _clean(answer.text, scrub)
+        text = clean(answer.text, scrub)
         if len(text) > shown:
             shown = len(text)
             tail = text[-HEARTBEAT_TAIL_BYTES // 4 :]

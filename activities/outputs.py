@@ -26,7 +26,7 @@ def recordable(value: Any, scrub: Scrubber) -> Any:
             text = to_json(plain)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise ApplicationError(
-            f"the tool ran, but its result can't be recorded as JSON: {cut(str(error), 500)}",
+            f"the tool ran, but its result can't be recorded as JSON: {cut(scrub.text(str(error)), 500)}",
             type="ToolResultInvalid",
             non_retryable=True,
         ) from None

@@ -27,8 +27,8 @@ PUSH_MAX_BYTES = 4 * 1024
 """Messages that a model call carries in its own input, because no activity can have fed them."""
 HEARTBEAT_TAIL_BYTES = 2 * 1024
 """The end of a streamed text that a heartbeat shows."""
-RUN_ID_MAX_CHARS = 255
-KEY_MAX_CHARS = 1024
+RUN_ID_MAX_BYTES = 255
+KEY_MAX_BYTES = 1024
 
 
 def to_json(value: Any) -> str:

@@ -9,7 +9,7 @@ HoldfastError
   ├ IdempotencyConflict the key was used before, for another request
   ├ InputInvalid        .errors: field → message
   ├ AgentNotFound       no worker knows an agent of this name
-  ├ DefinitionError     an agent or a tool is declared wrongly
+  ├ DefinitionError     a tool is declared wrongly, or clashes (a wrong Agent raises pydantic's ValidationError)
   └ ServerError         the embedded server could not be started
 """
 
@@ -94,7 +94,7 @@ class AgentNotFound(HoldfastError):
 
 
 class DefinitionError(HoldfastError, ValueError):
-    """An agent or a tool is declared wrongly; said when it is made, not when it runs."""
+    """A tool is declared wrongly, or agents and tools clash; said when they are made, not when they run."""
 
 
 class ServerError(HoldfastError):

@@ -8,19 +8,20 @@ import secrets
 import string
 import unicodedata
 
-from holdfast.bounds import KEY_MAX_CHARS, RUN_ID_MAX_CHARS
+from holdfast.bounds import KEY_MAX_BYTES, RUN_ID_MAX_BYTES
 from holdfast.errors import InputInvalid
 
 _DIGITS = string.digits + string.ascii_lowercase
 _SLUG = re.compile(r"[^a-z0-9]+")
 
 
-def check_id(field: str, value: str, max_chars: int = RUN_ID_MAX_CHARS) -> str:
+def check_id(field: str, value: str, max_bytes: int = RUN_ID_MAX_BYTES) -> str:
     """Return a caller's id, or raise InputInvalid: it must be printable, bounded, and no path that climbs."""
     if not isinstance(value, str) or not value:
         raise InputInvalid({field: "must be a text of at least one character"})
-    if len(value) > max_chars:
-        raise InputInvalid({field: f"must have at most {max_chars} characters, not {len(value):,}"})
+    size = len(value.encode(errors="replace"))
+    if size > max_bytes:
+        raise InputInvalid({field: f"must have at most {max_bytes} bytes, not {size:,}"})
     if value != value.strip() or any(unicodedata.category(char)[0] == "C" for char in value):
         raise InputInvalid({field: "must hold no control characters, and no space at its ends"})
     if any(part in (".", "..") for part in re.split(r"[/\\]", value)):
@@ -36,7 +37,7 @@ def new_run_id(agent_name: str) -> str:
 
 def run_id_of_key(key: str) -> str:
     """Return the run id that belongs to an idempotency key: the same key is the same run."""
-    check_id("idempotency_key", key, KEY_MAX_CHARS)
+    check_id("idempotency_key", key, KEY_MAX_BYTES)
     return "key-" + hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

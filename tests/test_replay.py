@@ -25,6 +25,30 @@ from tests.support.shapes import SHAPES
 HISTORIES = Path(__file__).parent / "histories"
 RECORDED = sorted(path.stem for path in HISTORIES.glob("*.json"))
 SCHEDULING = [name for name in RECORDED if '"activityType"' in (HISTORIES / f"{name}.json").read_text()]
+UNLOADED = {
+    *("agent-unknown", "input-invalid", "request-empty", "request-no-object", "request-of-two"),
+    "cancelled-before-start",
+}
+"""Shapes of runs that never came to have an agent."""
+STATUSES = {
+    **dict.fromkeys(UNLOADED, "failed"),
+    **{name: "cancelled" for name in SHAPES if name.startswith("cancelled-")},
+    **dict.fromkeys(("limit-steps", "limit-steps-answered", "limit-model-calls", "limit-tool-calls"), "degraded"),
+    **dict.fromkeys(("model-refused", "model-failed", "model-failed-later", "terminated", "timed-out"), "failed"),
+}
+"""Statuses of the shapes that do not complete."""
+MARKS = {
+    "worker-killed": [Kind.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT, Kind.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT],
+    "workflow-task-timed-out": [Kind.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT],
+    "cancelled-in-tools": [Kind.EVENT_TYPE_ACTIVITY_TASK_CANCELED],
+    "cancelled-in-model-call": [Kind.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED],
+    "tool-failed": [Kind.EVENT_TYPE_ACTIVITY_TASK_FAILED],
+    **{
+        name: [Kind.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED]
+        for name in ("message-before-load", "message-during-model-call", "message-during-tool", "message-at-the-end")
+    },
+}
+"""Events without which a history is not what its name says."""
 ENDS = {"completed": "run_completed", "degraded": "run_degraded", "failed": "run_failed", "cancelled": "task_cancelled"}
 
 
@@ -74,6 +98,35 @@ def _without_clocks(result: RunResult) -> dict[str, Any]:
 
 def test_every_shape_is_recorded_and_nothing_else() -> None:
     assert sorted(SHAPES) == RECORDED
+
+
+@pytest.mark.parametrize("name", RECORDED)
+async def test_a_history_is_what_its_name_says(name: str) -> None:
+    history = recorded(name)
+    assert closing(name)[0] == STATUSES.get(name, "completed")
+    assert {each.event_type for each in history.events} >= set(MARKS.get(name, []))
+    written = any(each.HasField("upsert_workflow_search_attributes_event_attributes") for each in history.events)
+    assert written == (name not in {*UNLOADED, "search-attributes-absent"})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "data"),
+    [
+        ("cancelled-in-model-call", "model_completed", {"partial": True}),
+        ("model-retried", "model_completed", {"attempt": 2}),
+        ("tool-retried", "tool_completed", {"attempt": 2}),
+        ("tool-failed", "tool_call_exception", {"attempt": 2, "error_type": "RuntimeError"}),
+        ("calls-refused", "tool_call_exception", {"error_type": "ToolUnknown"}),
+        ("calls-refused", "tool_call_exception", {"error_type": "ToolArgumentsInvalid"}),
+        ("calls-dropped", "model_completed", {"dropped_tool_calls": 8}),
+        ("limit-tool-calls", "tool_call_exception", {"error_type": "LimitReached"}),
+        ("worker-killed", "tool_call_exception", {"error_type": "WorkerLost"}),
+        ("worker-killed", "tool_completed", {"attempt": 2}),
+    ],
+)
+async def test_a_timeline_tells_of(name: str, kind: str, data: dict[str, Any]) -> None:
+    _, events = await fold(name)
+    assert any(each.type == kind and each.data.items() >= data.items() for each in events)
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -151,14 +204,3 @@ async def test_a_timeline_recomputes_steps_cost_and_tool_calls_as_the_workflow_h
         again = RunResult(status=result["status"], **folded.state.summary())
         assert _without_clocks(again) == _without_clocks(RunResult.model_validate(result))
     assert (folded.state is None) == (name in UNLOADED)
-
-
-UNLOADED = {
-    "agent-unknown",
-    "cancelled-before-start",
-    "input-invalid",
-    "request-empty",
-    "request-no-object",
-    "request-of-two",
-}
-"""Shapes of runs that never came to have an agent."""

@@ -8,13 +8,11 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from holdfast import wire
 from holdfast.activities.log import get_logger
-from holdfast.activities.model import warm_up
 from holdfast.client.connect import configured, connect
 from holdfast.client.presence import pollers
 from holdfast.errors import HoldfastError, NoWorker
@@ -106,7 +104,6 @@ async def _serve(registry: Registry, settings: Settings, address: str | None, na
     plugin = HoldfastPlugin(registry.agents.values(), registry.tools.values(), settings)
     client = await connect(address, namespace)
     worker = make_worker(client, plugin)
-    threading.Thread(target=warm_up, name="holdfast-warm-up", daemon=True).start()
     running = asyncio.create_task(worker.run())
     _log.info(
         "worker.started",
@@ -141,7 +138,7 @@ async def _develop(server: EmbeddedServer, registry: Registry, settings: Setting
 def _settings(task_queue: str | None) -> Settings:
     """Read the settings, and let logs go where they say."""
     settings = Settings(task_queue=task_queue) if task_queue else Settings()
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, settings.secrets)
     return settings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -15,10 +16,10 @@ from holdfast.bounds import cut
 _TEMPORAL_NAMES = {"workflow_id": "run_id", "activity_type": "activity", "attempt": "attempt"}
 
 
-def configure(log_format: str = "auto", level: str = "info") -> None:
+def configure(log_format: str = "auto", level: str = "info", secrets: Iterable[tuple[str, str]] = ()) -> None:
     """Send every log of this process to stderr, in one form, without known secrets."""
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
-    scrub = Scrubber.of_environment()
+    scrub = Scrubber.of_environment(secrets)
     renderer: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
         if as_json

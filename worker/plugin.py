@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -20,7 +21,7 @@ from holdfast.activities.agents import AgentActivities
 from holdfast.activities.answer import Complete
 from holdfast.activities.guard import Guard
 from holdfast.activities.loops import ToolLoops
-from holdfast.activities.model import ModelActivities
+from holdfast.activities.model import ModelActivities, warm_up
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.tools import activity_of
 from holdfast.activities.transcripts import TranscriptCache
@@ -54,6 +55,7 @@ class HoldfastPlugin(SimplePlugin):
         self.registry = Registry.of(agents, tools)
         self.search_attributes = False
         self._threads: ThreadPoolExecutor | None = None
+        self._warm_up = warm_up if complete is None else None
         parts = _Parts(self.registry, self.settings, complete or _litellm(self.settings), self._may_search)
         super().__init__(
             "holdfast",
@@ -80,7 +82,9 @@ class HoldfastPlugin(SimplePlugin):
         worker: temporalio.worker.Worker,
         next: Callable[[temporalio.worker.Worker], Awaitable[None]],
     ) -> None:
-        """Register missing search attributes, then run."""
+        """Register missing search attributes, then run; the vendor's library is imported meanwhile."""
+        if self._warm_up is not None:
+            threading.Thread(target=self._warm_up, name="holdfast-warm-up", daemon=True).start()
         self.search_attributes = await register(worker.client)
         try:
             await super().run_worker(worker, next)
@@ -102,8 +106,7 @@ class _Parts:
         complete: Complete,
         search_attributes: Callable[[], bool],
     ) -> None:
-        keys = [(name, each.key) for name, each in settings.endpoints.items()]
-        scrub = Scrubber.of_environment((f"endpoint {name}", key) for name, key in keys if key)
+        scrub = Scrubber.of_environment(settings.secrets)
         cache = TranscriptCache(settings.transcript_cache_bytes)
         loops = ToolLoops()
         agents = AgentActivities(

@@ -38,3 +38,8 @@ class Settings(BaseSettings):
     """Where the embedded server keeps its database."""
     temporal_bin: Path | None = None
     """The `temporal` executable to use instead of the one that the `local` extra brings."""
+
+    @property
+    def secrets(self) -> list[tuple[str, str]]:
+        """The endpoints' keys, with a name for each."""
+        return [(f"endpoint {pattern}", each.key) for pattern, each in self.endpoints.items() if each.key]

@@ -224,9 +224,10 @@ class Theatre:
     async def _has_an_activity(self) -> bool:
         """Say whether the worker of now has started an activity of the run."""
         described = await self.handle.describe()
+        pid = f"{self.pid}@"
         return any(
             each.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-            and each.last_worker_identity.startswith(f"{self.pid}@")
+            and str(each.last_worker_identity).startswith(pid)
             for each in described.raw_description.pending_activities
         )
 

@@ -128,7 +128,7 @@ def test_a_user_message_is_a_text_with_or_without_an_id() -> None:
         ({"text": "hello", "id": 7}, {"id"}),
         ({"text": "", "id": "a\nb", "role": "system"}, {"text", "id", "role"}),
     ],
-    ids=lambda given: repr(given)[:40],
+    ids=lambda given: repr(sorted(given) if isinstance(given, set) else given)[:40],
 )
 def test_what_is_no_user_message_is_told_by_field(given: Any, fields: set[str]) -> None:
     with pytest.raises(InputInvalid) as caught:

@@ -239,6 +239,7 @@ SHAPES: dict[str, Shape] = {
         turns(call(("nope", {}), ("add", "{no json"), ("add", "[1]"), ("add", {"left": "x"}), _ADD), say("3."))
     ),
     "every-call-refused": Shape(turns(call(("nope", {})), say("There is no such tool."))),
+    "calls-dropped": Shape(turns(call(*[("nope", {"number": each}) for each in range(40)]), say("There is none."))),
     "message-before-load": Shape(turns(say("Done.")), before=_start_with_message),
     "message-during-model-call": Shape(turns(call(_ADD, delay=0.5), say("3.")), during=_message_while_asked),
     "message-during-tool": Shape(turns(call(("wait", {"seconds": 0.7})), say("Done.")), during=_message_while_working),

@@ -66,7 +66,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     (wheel,) = folder.glob("*.whl")
     _do(sys.executable, "-m", "venv", "--without-pip", str(venv))
     _do(*pip, "--python", str(venv / "bin" / "python"), "install", "--quiet", "--no-deps", "--no-index", str(wheel))
-    # A folder that a .pth file names is only searched: the .pth files in it, such as our editable install's, are not read.
+    # A folder that a .pth file names is only searched: the .pth files in it (our editable install's) are not read.
     (site,) = venv.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return Installed(wheel, venv, elsewhere)

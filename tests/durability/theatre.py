@@ -198,7 +198,8 @@ class Theatre:
 
     def working(self, turn: int) -> bool:
         """Say whether the worker of now has begun both tool calls of this turn."""
-        return sum(line["pid"] == self.pid and step_of_call(line["call_id"]) == turn + 1 for line in self.lines()) == 2
+        begun = [step_of_call(line["call_id"]) for line in self.lines() if line["pid"] == self.pid]
+        return begun.count(turn + 1) == 2
 
     async def kill(self) -> None:
         """Kill the worker, note what history holds, and time how long the next worker takes to work."""

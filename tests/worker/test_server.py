@@ -18,7 +18,8 @@ from temporalio import workflow
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from holdfast.worker.server import EmbeddedServer, ServerError, answers, find_binary, free_port
+from holdfast.errors import ServerError
+from holdfast.worker.server import EmbeddedServer, answers, find_binary, free_port
 
 DEADLINE = 20.0
 

@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 from temporalio import activity
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
 from temporalio.client import WorkflowHandle
 
 from holdfast import wire
@@ -46,6 +48,8 @@ class ModelActivities:
         run = activity.client().get_workflow_handle(key[0], run_id=key[1])
         held = self._cache.held(key)
         if held.agent is None:
+            if info.attempt > 1:
+                await _forget_the_dead(run)
             held.agent = Agent.model_validate(await run.query(wire.AGENT, result_type=dict))
         request = _request(call, held.agent, await self._messages(held, run, call))
         answer = Answer(model=call.model)
@@ -98,6 +102,15 @@ class ModelActivities:
             held.cut_to(call.transcript.length)
         held.append(turn.message.wire())
         self._cache.count(key)
+
+
+async def _forget_the_dead(run: WorkflowHandle[Any, Any]) -> None:
+    """Let queries go to any worker at once: the server would first wait a second for the one that had the run."""
+    request = ResetStickyTaskQueueRequest(
+        namespace=activity.client().namespace,
+        execution=WorkflowExecution(workflow_id=run.id, run_id=run.run_id or ""),
+    )
+    await activity.client().workflow_service.reset_sticky_task_queue(request)
 
 
 async def _fetch(held: Held, run: WorkflowHandle[Any, Any], length: int) -> None:

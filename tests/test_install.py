@@ -40,13 +40,7 @@ class Installed:
 
     def run(self, *command: str) -> str:
         """Run a program of the environment from elsewhere, and return what it printed."""
-        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-        where = self.venv / "bin" / command[0]
-        done = subprocess.run(
-            [where, *command[1:]], cwd=self.elsewhere, env=environment, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return _do(self.elsewhere, str(self.venv / "bin" / command[0]), *command[1:])
 
     def names(self) -> set[str]:
         """Return the names of the wheel's files."""
@@ -62,19 +56,31 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     shutil.copytree(ROOT, tree, ignore=NOT_BUILT_FROM)
     elsewhere.mkdir()
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    _do(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(tree))
+    _do(folder, *pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(tree))
     (wheel,) = folder.glob("*.whl")
-    _do(sys.executable, "-m", "venv", "--without-pip", str(venv))
-    _do(*pip, "--python", str(venv / "bin" / "python"), "install", "--quiet", "--no-deps", "--no-index", str(wheel))
+    _do(folder, sys.executable, "-m", "venv", "--without-pip", str(venv))
+    _do(
+        folder,
+        *pip,
+        "--python",
+        str(venv / "bin" / "python"),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        str(wheel),
+    )
     # A folder that a .pth file names is only searched: the .pth files in it (our editable install's) are not read.
     (site,) = venv.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return Installed(wheel, venv, elsewhere)
 
 
-def _do(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def _do(where: Path, *command: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(command, cwd=where, env=clean, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_every_module_of_the_namespace_imports_from_the_environment(installed: Installed) -> None:

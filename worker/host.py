@@ -139,6 +139,7 @@ def _settings(task_queue: str | None) -> Settings:
     """Read the settings, and let logs go where they say."""
     settings = Settings(task_queue=task_queue) if task_queue else Settings()
     logs.configure(settings.log_format, settings.log_level, settings.secrets)
+    logs.forward_native()
     return settings
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from holdfast.activities.secrets import Scrubber
 from holdfast.bounds import cut
@@ -46,6 +47,14 @@ def configure(log_format: str = "auto", level: str = "info", secrets: Iterable[t
     root.setLevel(level.upper())
     for noisy in ("LiteLLM", "httpx", "httpcore", "openai", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def forward_native() -> None:
+    """Let the warnings of Temporal's native part go the same way; starts its threads, so not before a fork."""
+    core = TelemetryFilter(core_level="WARN", other_level="ERROR")
+    forwarded = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
+    told = TelemetryConfig(logging=LoggingConfig(filter=core, forwarding=forwarded))
+    Runtime.set_default(Runtime(telemetry=told), error_if_already_set=False)
 
 
 def _temporal_context(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:

@@ -48,9 +48,13 @@ def _where(
 
 
 def client() -> Client:
-    """Make the client that the options describe."""
+    """Make the client that the options describe; Temporal's native part keeps its warnings off our stdout."""
+    from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+
     from holdfast.client.sync import Client
 
+    quiet = LoggingConfig(filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"))
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=quiet)), error_if_already_set=False)
     return Client(Where.address, Where.namespace, task_queue=Where.task_queue)
 
 

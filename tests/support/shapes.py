@@ -190,6 +190,7 @@ async def _cancel_while_asked(play: Play) -> None:
 
 async def _cancel_while_working(play: Play) -> None:
     await play.working("wait", "hold")
+    await asyncio.sleep(0.7)  # the tool that is quick shall have ended by itself
     await play.run.cancel()
 
 

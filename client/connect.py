@@ -16,13 +16,15 @@ DEFAULT_ADDRESS = "localhost:7233"
 _SECONDS = 2.5
 
 
-def configured(address: str | None = None, namespace: str | None = None) -> dict[str, Any]:
+def configured(address: str | None = None, namespace: str | None = None, api_key: str | None = None) -> dict[str, Any]:
     """Return the connection options: what is given here, else TEMPORAL_* variables or profile, else localhost."""
     options: dict[str, Any] = dict(ClientConfigProfile.load().to_client_connect_config())
     if address is not None:
         options["target_host"] = address
     if namespace is not None:
         options["namespace"] = namespace
+    if api_key is not None:
+        options |= {"api_key": api_key, "tls": options.get("tls") or True}
     options.setdefault("target_host", DEFAULT_ADDRESS)
     return options
 
@@ -33,10 +35,14 @@ def is_named(address: str | None = None) -> bool:
 
 
 async def connect(
-    address: str | None = None, namespace: str | None = None, *, plugins: tuple[Plugin, ...] = ()
+    address: str | None = None,
+    namespace: str | None = None,
+    *,
+    api_key: str | None = None,
+    plugins: tuple[Plugin, ...] = (),
 ) -> temporalio.client.Client:
     """Connect within 2.5 seconds, or raise ServerUnavailable."""
-    options = configured(address, namespace)
+    options = configured(address, namespace, api_key)
     options.setdefault("data_converter", pydantic_data_converter)
     connecting = temporalio.client.Client.connect(**options, plugins=plugins)
     try:

@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import temporalio.client
@@ -53,8 +54,9 @@ _PATIENCE_SECONDS = 2.0
 class AsyncClient:
     """A caller's view of Holdfast; connects when it is first used.
 
-    `address` and `namespace` default to the TEMPORAL_* environment or profile, else localhost:7233; `task_queue` to
-    HOLDFAST_TASK_QUEUE, else "holdfast". `temporal` takes a connected Temporal client instead.
+    `address`, `namespace` and `api_key` (Temporal's, over TLS) default to the TEMPORAL_* environment or profile, else
+    localhost:7233; `task_queue` to HOLDFAST_TASK_QUEUE, else "holdfast". `temporal` takes a connected Temporal client
+    instead.
     """
 
     def __init__(
@@ -62,13 +64,14 @@ class AsyncClient:
         address: str | None = None,
         namespace: str | None = None,
         *,
+        api_key: str | None = None,
         task_queue: str | None = None,
         temporal: temporalio.client.Client | None = None,
     ) -> None:
         self.task_queue = task_queue or os.environ.get("HOLDFAST_TASK_QUEUE") or wire.TASK_QUEUE
         self.runs = AsyncRuns(self)
         self.agents = AsyncAgents(self)
-        self._where = (address, namespace)
+        self._connect = partial(connect, address, namespace, api_key=api_key)
         self._temporal = temporal
         self._connecting = asyncio.Lock()
 
@@ -76,7 +79,7 @@ class AsyncClient:
         """Return the Temporal client; ServerUnavailable within 3 seconds where no server answers."""
         async with self._connecting:
             if self._temporal is None:
-                self._temporal = await connect(*self._where)
+                self._temporal = await self._connect()
             return self._temporal
 
 

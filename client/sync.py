@@ -23,11 +23,12 @@ class Client:
         address: str | None = None,
         namespace: str | None = None,
         *,
+        api_key: str | None = None,
         task_queue: str | None = None,
         temporal: temporalio.client.Client | None = None,
     ) -> None:
         self._portal = Portal()
-        self._client = self._portal.call(_made(address, namespace, task_queue, temporal))
+        self._client = AsyncClient(address, namespace, api_key=api_key, task_queue=task_queue, temporal=temporal)
         self.runs = Runs(self._portal, self._client)
         self.agents = Agents(self._portal, self._client)
 
@@ -127,9 +128,3 @@ class Agents:
     def list(self) -> list[dict[str, Any]]:
         """Ask a worker which agents it knows."""
         return self._portal.call(self._agents.list())
-
-
-async def _made(
-    address: str | None, namespace: str | None, task_queue: str | None, temporal: temporalio.client.Client | None
-) -> AsyncClient:
-    return AsyncClient(address, namespace, task_queue=task_queue, temporal=temporal)

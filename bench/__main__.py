@@ -29,7 +29,7 @@ class Sizes:
 
     alone: tuple[int, int] = (7, 3)
     """Rounds, and runs of 20 steps in each."""
-    crowd: tuple[int, int, int] = (3, 100, 50)
+    crowd: tuple[int, int, int] = (5, 50, 50)
     """Rounds, runs of 10 steps in each, and how many at once."""
     growth: tuple[int, tuple[int, ...]] = (3, (50, 100, 200, 400))
     """Rounds, and the steps at which a long run is looked at, the last of them its end."""
@@ -126,7 +126,7 @@ def main() -> None:
         started(server.address, names, [each.resolve() for each in options.against]) as subjects,
     ):
         print(
-            "One embedded Temporal server, in memory, for all. A step is a model call and a tool call (none in the last)."
+            "One embedded Temporal server, in memory, for all. A step: a model call and a tool call (none in the last)."
         )
         for name in names:
             print(f"  {name.ljust(16)} {SUBJECTS[name].says}")

@@ -77,7 +77,7 @@ def with_litellm(url: str, stream: bool) -> Callable[[dict[str, Any]], Awaitable
 
     from bench.script import prompt
 
-    options = {"api_base": url, "api_key": "none", "timeout": 60, "num_retries": 0, "max_retries": 0}
+    options: dict[str, Any] = {"api_base": url, "api_key": "none", "timeout": 60, "num_retries": 0, "max_retries": 0}
     if stream:
         options |= {"stream": True, "stream_options": {"include_usage": True}}
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.browser import VARIABLES
+
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = "The test of the Temporal UI was left out: there is no Chromium on this machine."
 ONLY_THE_UI_TEST = "--ignore-glob=*/test_[!u]*"
@@ -15,7 +17,8 @@ ONLY_THE_UI_TEST = "--ignore-glob=*/test_[!u]*"
 def collect(nowhere: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Collect tests with nothing on PATH."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
-    given = {**os.environ, "PATH": str(nowhere), **environment}
+    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    given = {**inherited, "PATH": str(nowhere), **environment}
     return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=60)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,13 +53,17 @@ class Seen:
 
 
 async def _timeline(page: Page, url: str) -> list[str]:
+    """Read all rows: only those in sight are drawn, and what stands above them moves while it loads."""
     await page.goto(f"{url}/timeline?sort=ascending")
     heading = page.get_by_role("heading", name="Timeline")
-    await expect(heading).to_be_visible()
-    await heading.evaluate("each => each.scrollIntoView()")
-    rows = page.locator("#event-history-timeline-graph li")
-    await expect(rows.filter(has_text="model.call").last).to_contain_text("step 5")
-    return [" ".join(text.split()) for text in await rows.all_inner_texts()]
+    rows: list[str] = []
+    async with asyncio.timeout(60):
+        while not {"agent.load", "model.call • step 5 · scripted/invoices"} <= {*rows}:
+            await heading.evaluate("each => each.scrollIntoView()")
+            await asyncio.sleep(0.2)
+            texts = await page.locator("#event-history-timeline-graph li").all_inner_texts()
+            rows = [" ".join(text.split()) for text in texts]
+    return rows
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ demo: $(VENV)/.installed  ## A real run whose worker is killed in the middle; MO
 	$(BIN)/holdfast demo $(if $(MODEL),--model $(MODEL))
 
 test: check  ## Everything: lint, format, types, all tests on a real server, replays
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: types  ## Lint, format and strict types
 	$(BIN)/ruff check .

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -24,6 +26,8 @@ _LONGEST_RETRY_AFTER_SECONDS = 3600.0
 _LONGEST_ANSWER_CHARS = 8 * 1024 * 1024
 _WANT_THEIR_THINKING_BACK = frozenset({"anthropic", "bedrock", "databricks", "gemini", "vertex_ai"})
 _THINKING = ("reasoning_content", "thinking_blocks", "provider_specific_fields")
+
+_PREFIXES = re.compile(r"^(litellm\.\w+: )?(\w+(Error|Exception)(: | - ))*")
 
 _BY_STATUS = {
     401: ("ModelUnauthorized", False),
@@ -260,9 +264,18 @@ def classified(error: Exception, model: str) -> ApplicationError:
         name, retryable = _BY_STATUS.get(status, ("ModelRequestInvalid", False))
     else:
         name, retryable = "ModelUnavailable", True
-    # Of an answer that it can't read, litellm tells the traceback and the whole answer as well.
-    message = str(getattr(error, "message", None) or error).partition("Traceback (most recent call last)")[0].strip()
-    return failure(name, f"{model}: {message}", retryable=retryable, delay=_retry_after(error))
+    return failure(name, f"{model}: {_said(error)}", retryable=retryable, delay=_retry_after(error))
+
+
+def _said(error: Exception) -> str:
+    """Return what the provider said: litellm puts its own class names before it, and at times a traceback behind."""
+    text = str(getattr(error, "message", None) or error).partition("Traceback (most recent call last)")[0].strip()
+    text = _PREFIXES.sub("", text)
+    try:
+        told = json.loads(text)["error"]["message"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return text
+    return told if isinstance(told, str) and told else text
 
 
 def _retry_after(error: Exception) -> timedelta | None:

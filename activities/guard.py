@@ -35,17 +35,22 @@ class Guard(Interceptor):
         self.tools = frozenset(tools)
         self.scrub = scrub
         self.cache = cache
-        logging.getLogger("temporalio.activity").addFilter(self._not_told_already)
+        _ours.update(self.names)
+        logging.getLogger("temporalio.activity").addFilter(_not_told_already)
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Wrap one execution (Temporal's own signature)."""
         return _Guarded(next, self) if activity.info().activity_type in self.names else next
 
-    def _not_told_already(self, record: logging.LogRecord) -> bool:
-        """Leave out Temporal's report, traceback and all, of a failure that `activity.failed` tells in one line."""
-        if getattr(record, "__temporal_error_identifier", None) != "ActivityFailure":
-            return True
-        return getattr(record, "temporal_activity", {}).get("activity_type") not in self.names
+
+_ours: set[str] = set()
+
+
+def _not_told_already(record: logging.LogRecord) -> bool:
+    """Leave out Temporal's report, traceback and all, of a failure that `activity.failed` tells in one line."""
+    if getattr(record, "__temporal_error_identifier", None) != "ActivityFailure":
+        return True
+    return getattr(record, "temporal_activity", {}).get("activity_type") not in _ours
 
 
 class Heart:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -26,7 +27,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast import ids, wire
 from holdfast.agent import Agent
-from holdfast.bounds import canonical_json, summary
+from holdfast.bounds import canonical_json, cut, pairs, summary
 from holdfast.client.connect import connect
 from holdfast.client.history import not_found, read
 from holdfast.client.presence import pollers, waits_for_a_worker
@@ -250,13 +251,13 @@ class AsyncRuns:
     async def _start(
         self, temporal: temporalio.client.Client, run_id: str, request: RunRequest, name: str, digest: str
     ) -> None:
-        pairs: list[SearchAttributePair[Any]] = [
+        written: list[SearchAttributePair[Any]] = [
             SearchAttributePair(SearchAttributeKey.for_keyword("AgentName"), name),
             SearchAttributePair(SearchAttributeKey.for_keyword("RunStatus"), "pending"),
         ]
         if request.thread_id is not None:
-            pairs.append(SearchAttributePair(SearchAttributeKey.for_keyword("ThreadId"), request.thread_id))
-        attributes = TypedSearchAttributes(pairs if self._searchable else [])
+            written.append(SearchAttributePair(SearchAttributeKey.for_keyword("ThreadId"), request.thread_id))
+        attributes = TypedSearchAttributes(written if self._searchable else [])
         try:
             await temporal.start_workflow(
                 wire.AGENT_RUN,
@@ -268,7 +269,8 @@ class AsyncRuns:
                 task_timeout=timedelta(seconds=_WORKFLOW_TASK_SECONDS),
                 search_attributes=attributes,
                 memo={wire.REQUEST_DIGEST_MEMO: digest},
-                static_summary=summary(f"{name}: {request.message or canonical_json(request.input)}"),
+                static_summary=summary(f"{name}: {request.message or pairs(request.input)}"),
+                static_details=_details(name, request),
             )
         except RPCError as error:
             if not self._searchable or "search attribute" not in str(error).lower():
@@ -328,6 +330,12 @@ async def _closed(handle: WorkflowHandle[Any, Any]) -> None:
         await handle.result()
     except temporalio.client.WorkflowFailureError:
         return
+
+
+def _details(name: str, request: RunRequest) -> str:
+    """Describe what was asked for, in Markdown, for the run's page in the Temporal UI."""
+    asked = cut(json.dumps(request.input, ensure_ascii=False, indent=2), 4096)
+    return f"**{name}** {cut(request.message or '', 4096)}\n\n```json\n{asked}\n```"
 
 
 def _request(

@@ -13,7 +13,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
 from holdfast import wire
-from holdfast.bounds import one_line, summary
+from holdfast.bounds import one_line, pairs, summary
 from holdfast.calls import LoadedAgent
 from holdfast.client.history import Line
 from holdfast.errors import InputInvalid
@@ -74,7 +74,7 @@ class Timeline:
                 late = event.activity_task_timed_out_event_attributes
                 await self._activity_failed(late.scheduled_event_id, late.failure)
             case Kind.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
-                self._scheduled.pop(event.activity_task_canceled_event_attributes.scheduled_event_id, None)
+                self._activity_cancelled(event.activity_task_canceled_event_attributes.scheduled_event_id)
             case _:
                 await self._closed(event)
         return self._made
@@ -117,7 +117,7 @@ class Timeline:
             return
         argument = await self._first(activity.input)
         if name != wire.MODEL_CALL:
-            label = summary(" ".join(f"{key}={_brief(value)}" for key, value in (argument or {}).items()))
+            label = summary(pairs(argument or {}))
             data = {"tool_name": name, "call_id": activity.activity_id, "arguments": argument}
             data["step"] = step_of_call(activity.activity_id)
             self._tell("tool_called", f"{name} {label}".strip(), data)
@@ -162,6 +162,13 @@ class Timeline:
                 self._outcomes[scheduled.activity_id] = outcome
                 self._failed_call(name, scheduled.activity_id, outcome, began)
         self._settle()
+
+    def _activity_cancelled(self, scheduled_id: int) -> None:
+        activity = self._scheduled.pop(scheduled_id).activity_task_scheduled_event_attributes
+        if activity.activity_type.name not in (wire.AGENT_LOAD, wire.MODEL_CALL):
+            outcome = ToolOutcome(error_type="Cancelled", error="the run was cancelled")
+            began = self._began.pop(scheduled_id, None)
+            self._failed_call(activity.activity_type.name, activity.activity_id, outcome, began)
 
     def _loaded(self, loaded: LoadedAgent) -> None:
         self.state = RunState(loaded)
@@ -303,10 +310,6 @@ def _attempts(began: HistoryEvent | None) -> dict[str, Any]:
     if started.attempt > 1:
         told["last_failure"] = started.last_failure.message
     return told
-
-
-def _brief(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _time(event: HistoryEvent) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 REQUEST_MAX_BYTES = 256 * 1024
@@ -89,3 +90,8 @@ def summary(text: str) -> str:
     while len(json.dumps(line, ensure_ascii=False).encode()) > 300:
         line = line[: len(line) * 2 // 3]
     return line
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """Write arguments as a person would: `number=42 kind=b`."""
+    return " ".join(f"{name}={each if isinstance(each, str) else to_json(each)}" for name, each in values.items())

@@ -90,7 +90,8 @@ class Usage(Data):
 
     def __add__(self, other: Usage) -> Usage:
         mine, theirs = self.model_dump(), other.model_dump()
-        return Usage(**{name: mine[name] + theirs[name] for name in mine})
+        total = {name: mine[name] + theirs[name] for name in mine}
+        return Usage(**total | {"cost_usd": round(total["cost_usd"], 12)})
 
 
 class Turn(Data):

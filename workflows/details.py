@@ -11,7 +11,7 @@ def page(state: RunState, status: str) -> str:
     agent, usage = state.loaded.agent, state.usage
     lines = [
         f"### {agent.name} · {status}",
-        f"**Goal** {one_line(state.loaded.prompts[0], 300)}",
+        f"**Goal** {one_line(state.loaded.prompts[0], 300)}\n",
         f"- step {state.steps} of at most {state.limits.max_steps}, {state.tool_calls} tool calls",
         f"- {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, ${usage.cost_usd:.4f}",
         f"- model `{agent.model}`, revision `{state.loaded.revision}`",

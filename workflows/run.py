@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from holdfast import wire
-    from holdfast.bounds import cut, summary, to_json
+    from holdfast.bounds import cut, pairs, summary
     from holdfast.calls import LoadedAgent, ModelCall
     from holdfast.errors import InputInvalid
     from holdfast.message import Turn
@@ -32,6 +32,10 @@ _STATUS = SearchAttributeKey.for_keyword("RunStatus")
 _THREAD = SearchAttributeKey.for_keyword("ThreadId")
 _COST = SearchAttributeKey.for_float("CostUsd")
 _STEPS = SearchAttributeKey.for_int("Steps")
+
+
+class Stopped(Exception):
+    """The run was told to stop while it awaited this."""
 
 
 @workflow.defn(name=wire.AGENT_RUN, failure_exception_types=OUR_BUGS)
@@ -118,9 +122,12 @@ class AgentRun:
             if self._stopping:
                 return {}
             raise self._failed(named(error)) from None
+        except Stopped:
+            return {}
 
     async def _load(self, request: RunRequest) -> RunState:
-        loaded = await self._call(wire.AGENT_LOAD, request.wire(), **options.agent_load())
+        name = request.agent if isinstance(request.agent, str) else request.agent.name
+        loaded = await self._call(wire.AGENT_LOAD, request.wire(), summary=summary(name), **options.agent_load())
         self._state = state = RunState(LoadedAgent.model_validate(loaded))
         for message in self._early:
             state.receive(message)
@@ -168,7 +175,7 @@ class AgentRun:
         if self._stopping:
             return ToolOutcome(error_type="Cancelled", error="the run was cancelled")
         call, began = decision.call, workflow.time()
-        label = summary(" ".join(f"{name}={_brief(value)}" for name, value in decision.arguments.items()))
+        label = summary(pairs(decision.arguments))
         try:
             output = await self._call(
                 decision.spec.name,
@@ -177,6 +184,8 @@ class AgentRun:
                 summary=label or None,
                 **options.tool_call(decision.spec),
             )
+        except Stopped:
+            return ToolOutcome(error_type="Cancelled", error="the run was cancelled")
         except ActivityError as error:
             return from_failure(error.cause, decision.spec, round((workflow.time() - began) * 1000, 1))
         return ToolOutcome(output=output, latency_ms=round((workflow.time() - began) * 1000, 1))
@@ -186,6 +195,8 @@ class AgentRun:
         self._in_flight[handle.get_name()] = handle
         try:
             return await handle
+        except asyncio.CancelledError:
+            raise Stopped from None  # it had completed when it was cancelled, and the SDK drops such a result
         finally:
             self._in_flight.pop(handle.get_name(), None)
 
@@ -213,21 +224,17 @@ class AgentRun:
         workflow.set_current_details(page(state, status))
         if not state.loaded.search_attributes:
             return
-        pairs: list[SearchAttributePair[Any]] = [SearchAttributePair(_STATUS, status)]
+        written: list[SearchAttributePair[Any]] = [SearchAttributePair(_STATUS, status)]
         if status == "running":
-            pairs += [
+            written += [
                 SearchAttributePair(_NAME, state.loaded.agent.name),
                 SearchAttributePair(_REVISION, state.loaded.revision),
             ]
             if self._request is not None and self._request.thread_id is not None:
-                pairs.append(SearchAttributePair(_THREAD, self._request.thread_id))
+                written.append(SearchAttributePair(_THREAD, self._request.thread_id))
         else:
-            pairs += [
+            written += [
                 SearchAttributePair(_COST, state.usage.cost_usd),
                 SearchAttributePair(_STEPS, state.steps),
             ]
-        workflow.upsert_search_attributes([pair.key.value_set(pair.value) for pair in pairs])
-
-
-def _brief(value: Any) -> str:
-    return value if isinstance(value, str) else to_json(value)
+        workflow.upsert_search_attributes([pair.key.value_set(pair.value) for pair in written])

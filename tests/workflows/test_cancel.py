@@ -69,8 +69,8 @@ async def test_a_cancel_that_meets_a_completed_tool_still_waits_for_the_other(ad
                     async for event in AsyncClient(temporal=client).runs.stream_events(run_id):
                         if event.type == "tool_called" and event.data["tool_name"] == "stubborn":
                             break
-                await asyncio.sleep(1.2)  # the quick one ends with nobody there to take its result,
-                await handle.cancel()  # and so does the cancel come
+                await handle.cancel()  # nobody is there to take it,
+                await asyncio.sleep(1.2)  # nor the quick tool's result, which comes next
                 again = HoldfastPlugin([AGENT], settings=plugin.settings)
                 async with Worker(other, task_queue=queue, plugins=[again], no_remote_activities=True):
                     run = await AsyncClient(temporal=client).runs.wait(run_id, timeout=30)

@@ -36,6 +36,7 @@ def run(model: str | None, *, keep: bool = False) -> int:
     """Show it all; returns 0 only if all of it happened."""
     settings = Settings()
     ledger = settings.folder / "verdicts.jsonl"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     try:
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(

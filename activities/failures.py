@@ -42,7 +42,7 @@ def recorded(error: BaseException, scrub: Scrubber) -> ApplicationError:
     if isinstance(error, ApplicationError):
         return ApplicationError(
             _safe(error.message, scrub),
-            type=error.type,
+            type=_safe(error.type or "Error", scrub)[:200],
             non_retryable=error.non_retryable,
             next_retry_delay=error.next_retry_delay,
         )

@@ -109,9 +109,9 @@ class _Guarded(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         info = activity.info()
+        names = _log_names(info, input.args, self._guard)
         _hearts[info.task_token] = self._heart
         self._heart.start()
-        names = _log_names(info, input.args, self._guard)
         try:
             with structlog.contextvars.bound_contextvars(**names):
                 result = await super().execute_activity(input)

@@ -8,7 +8,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.secrets import Scrubber
-from holdfast.bounds import TOOL_OUTPUT_RECORDED_BYTES, cut, cut_json, json_size, to_json
+from holdfast.bounds import TOOL_OUTPUT_RECORDED_BYTES, check_depth, cut, cut_json, json_size, to_json
 
 
 def recordable(value: Any, scrub: Scrubber) -> Any:
@@ -19,6 +19,7 @@ def recordable(value: Any, scrub: Scrubber) -> Any:
     """
     try:
         plain = _plain(value)
+        check_depth(plain)
         try:
             text = to_json(plain)
         except UnicodeEncodeError:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 from holdfast.agent import Agent
-from holdfast.bounds import canonical_json, cut_chars, to_json
+from holdfast.bounds import canonical_json, cut_chars, json_size
 from holdfast.calls import Reference
-from holdfast.message import chain, tool_message
+from holdfast.message import chain, tool_message, tool_text
 
 _MOST_RUNS = 10_000
 
@@ -23,7 +24,8 @@ class Held:
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
         self.outputs: dict[str, str] = {}
-        self.agent: Agent | None = None
+        self._agent: Agent | None = None
+        self._agent_bytes = 0
         self._message_bytes = 0
         self._output_bytes = 0
         self._digests: list[str] = []
@@ -31,8 +33,18 @@ class Held:
 
     @property
     def size(self) -> int:
-        """Bytes of its messages and outputs."""
-        return self._message_bytes + self._output_bytes
+        """Bytes of its agent, messages and outputs."""
+        return self._agent_bytes + self._message_bytes + self._output_bytes
+
+    @property
+    def agent(self) -> Agent | None:
+        """The run's agent, once this process has it."""
+        return self._agent
+
+    @agent.setter
+    def agent(self, agent: Agent) -> None:
+        self._agent = agent
+        self._agent_bytes = json_size(agent.wire())
 
     def append(self, message: dict[str, Any]) -> None:
         """Add the next message."""
@@ -93,12 +105,15 @@ class TranscriptCache:
         self._runs: OrderedDict[RunKey, Held] = OrderedDict()
         self._counted: dict[RunKey, int] = {}
         self._total = 0
+        self._lock = Lock()
+        """`agent.load` comes from a thread of its own."""
 
     def held(self, key: RunKey) -> Held:
         """Return what is held of a run, empty for a new one."""
-        held = self._runs.setdefault(key, Held())
-        self._runs.move_to_end(key)
-        return held
+        with self._lock:
+            held = self._runs.setdefault(key, Held())
+            self._runs.move_to_end(key)
+            return held
 
     def agent(self, key: RunKey) -> Agent | None:
         """Return a run's agent, if this process holds it."""
@@ -115,21 +130,12 @@ class TranscriptCache:
 
         A run that was itself forgotten in the meantime (during a long model call, say) stays forgotten.
         """
-        if key not in self._runs:
-            return
-        size = self._runs[key].size
-        self._total += size - self._counted.get(key, 0)
-        self._counted[key] = size
-        while (self._total > self.max_bytes or len(self._runs) > _MOST_RUNS) and len(self._runs) > 1:
-            oldest, _ = self._runs.popitem(last=False)
-            self._total -= self._counted.pop(oldest, 0)
-
-
-def tool_text(output: Any) -> str:
-    """Return a tool's recorded output as a text: a text as it is, other JSON compactly."""
-    return output if isinstance(output, str) else to_json(output)
-
-
-def tool_content(output: Any, max_chars: int) -> str:
-    """Return a tool's recorded output as the model sees it."""
-    return cut_chars(tool_text(output), max_chars)
+        with self._lock:
+            if key not in self._runs:
+                return
+            size = self._runs[key].size
+            self._total += size - self._counted.get(key, 0)
+            self._counted[key] = size
+            while (self._total > self.max_bytes or len(self._runs) > _MOST_RUNS) and len(self._runs) > 1:
+                oldest, _ = self._runs.popitem(last=False)
+                self._total -= self._counted.pop(oldest, 0)

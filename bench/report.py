@@ -51,7 +51,7 @@ def surroundings() -> str:
     busy = psutil.cpu_percent(1.0)
     return (
         f"Python {platform.python_version()}, {', '.join(versions)}\n"
-        f"{os.cpu_count()} cores, {busy:.0f} % busy before the start, load average {load}"
+        f"{os.cpu_count()} cores, {busy:.0f} % busy just now, load average {load}"
     )
 
 

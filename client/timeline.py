@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from temporalio.api.common.v1 import Payload, Payloads
@@ -16,13 +15,14 @@ from holdfast import wire
 from holdfast.bounds import one_line, pairs, summary
 from holdfast.calls import LoadedAgent
 from holdfast.client.history import Line
+from holdfast.client.spans import Span, time_of
 from holdfast.errors import InputInvalid
 from holdfast.event import Event, EventType
 from holdfast.ids import step_of_call
-from holdfast.message import Message, Turn
+from holdfast.message import Message, Turn, tool_text
 from holdfast.run import RunError, RunRequest, RunResult, UserMessage
 from holdfast.workflows.admission import Admitted, Refused
-from holdfast.workflows.outcomes import from_failure, named
+from holdfast.workflows.outcomes import from_failure, from_output, named
 from holdfast.workflows.state import CallTools, RunState, ToolOutcome, refusal
 
 
@@ -38,8 +38,7 @@ class Timeline:
         self.result: RunResult | None = None
         """Set once the run has closed."""
         self._early: list[UserMessage] = []
-        self._scheduled: dict[int, HistoryEvent] = {}
-        self._began: dict[int, HistoryEvent] = {}
+        self._open: dict[int, Span] = {}
         self._outcomes: dict[str, ToolOutcome] = {}
         self._pending: CallTools | None = None
         self._line = Line("", HistoryEvent())
@@ -63,7 +62,7 @@ class Timeline:
             case Kind.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
                 await self._activity_scheduled(event)
             case Kind.EVENT_TYPE_ACTIVITY_TASK_STARTED:
-                self._began[event.activity_task_started_event_attributes.scheduled_event_id] = event
+                self._open[event.activity_task_started_event_attributes.scheduled_event_id].started = event
             case Kind.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
                 done = event.activity_task_completed_event_attributes
                 await self._activity_completed(done.scheduled_event_id, await self._first(done.result))
@@ -82,7 +81,7 @@ class Timeline:
     async def _started(self, event: HistoryEvent) -> None:
         started = event.workflow_execution_started_event_attributes
         self._run_id = started.workflow_id
-        self.started_at = _time(event)
+        self.started_at = time_of(event)
         given = await self._first(started.input)
         try:
             self.request = RunRequest.read(given)
@@ -110,7 +109,7 @@ class Timeline:
             self._tell("user_added_message", one_line(message.text), message.wire())
 
     async def _activity_scheduled(self, event: HistoryEvent) -> None:
-        self._scheduled[event.event_id] = event
+        self._open[event.event_id] = Span(event)
         activity = event.activity_task_scheduled_event_attributes
         name = activity.activity_type.name
         if name == wire.AGENT_LOAD or self.state is None:
@@ -122,6 +121,8 @@ class Timeline:
             data["step"] = step_of_call(activity.activity_id)
             self._tell("tool_called", f"{name} {label}".strip(), data)
             return
+        if argument.get("closing"):
+            self.state.reach(argument["closing"])  # the history's own length is not to be had from a fold
         self.state.next_move()
         call = {"step": argument.get("step"), "model": argument.get("model")}
         if argument.get("closing"):
@@ -130,45 +131,42 @@ class Timeline:
         self._tell("model_called", f"step {call['step']} · {call['model']}", call)
 
     async def _activity_completed(self, scheduled_id: int, result: Any) -> None:
-        scheduled = self._scheduled.pop(scheduled_id).activity_task_scheduled_event_attributes
-        began = self._began.pop(scheduled_id, None)
-        if scheduled.activity_type.name == wire.AGENT_LOAD:
-            self._loaded(LoadedAgent.model_validate(result))
-        elif scheduled.activity_type.name == wire.MODEL_CALL and self.state is not None:
-            self._turned(Turn.model_validate(result), began)
+        call = self._open.pop(scheduled_id)
+        if call.name == wire.AGENT_LOAD:
+            self._loaded(LoadedAgent.recorded(result))
+        elif call.name == wire.MODEL_CALL and self.state is not None:
+            self._turned(Turn.recorded(result), call)
         elif self.state is not None:
-            latency = self._latency(began)
-            self._outcomes[scheduled.activity_id] = ToolOutcome(output=result, latency_ms=latency)
-            data = {
-                "tool_name": scheduled.activity_type.name,
-                "call_id": scheduled.activity_id,
-                "output": result,
-            }
-            data |= {"latency_ms": latency} | _attempts(began)
-            text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-            self._tell("tool_completed", f"{scheduled.activity_type.name} → {one_line(text)}", data, began)
-            self._settle()
+            self._returned(call, result)
+
+    def _returned(self, call: Span, result: Any) -> None:
+        outcome = from_output(result, call.milliseconds(self._line.event))
+        self._outcomes[call.id] = outcome
+        if outcome.error is not None:
+            self._failed_call(call.name, call.id, outcome, call)
+        else:
+            data = {"tool_name": call.name, "call_id": call.id, "output": result}
+            data |= {"latency_ms": outcome.latency_ms} | call.attempts
+            self._tell("tool_completed", f"{call.name} → {one_line(tool_text(result))}", data, call)
+        self._settle()
 
     async def _activity_failed(self, scheduled_id: int, failure: Any) -> None:
-        scheduled = self._scheduled.pop(scheduled_id).activity_task_scheduled_event_attributes
-        began = self._began.pop(scheduled_id, None)
-        name = scheduled.activity_type.name
-        if self._pending is None or name in (wire.AGENT_LOAD, wire.MODEL_CALL):
+        call = self._open.pop(scheduled_id)
+        if self._pending is None or call.name in (wire.AGENT_LOAD, wire.MODEL_CALL):
             return
         cause = await self._converter.decode_failure(failure)
         for decision in self._pending.decisions:
-            if decision.call.id == scheduled.activity_id and isinstance(decision, Admitted):
-                outcome = from_failure(cause, decision.spec, self._latency(began))
-                self._outcomes[scheduled.activity_id] = outcome
-                self._failed_call(name, scheduled.activity_id, outcome, began)
+            if decision.call.id == call.id and isinstance(decision, Admitted):
+                outcome = from_failure(cause, decision.spec, call.milliseconds(self._line.event))
+                self._outcomes[call.id] = outcome
+                self._failed_call(call.name, call.id, outcome, call)
         self._settle()
 
     def _activity_cancelled(self, scheduled_id: int) -> None:
-        activity = self._scheduled.pop(scheduled_id).activity_task_scheduled_event_attributes
-        if activity.activity_type.name not in (wire.AGENT_LOAD, wire.MODEL_CALL):
+        call = self._open.pop(scheduled_id)
+        if call.name not in (wire.AGENT_LOAD, wire.MODEL_CALL):
             outcome = ToolOutcome(error_type="Cancelled", error="the run was cancelled")
-            began = self._began.pop(scheduled_id, None)
-            self._failed_call(activity.activity_type.name, activity.activity_id, outcome, began)
+            self._failed_call(call.name, call.id, outcome, call)
 
     def _loaded(self, loaded: LoadedAgent) -> None:
         self.state = RunState(loaded)
@@ -183,11 +181,11 @@ class Timeline:
         }
         self._tell("declared_functions", f"Declared: {', '.join(names) or 'no tools'}", data)
 
-    def _turned(self, turn: Turn, began: HistoryEvent | None) -> None:
+    def _turned(self, turn: Turn, span: Span | None) -> None:
         assert self.state is not None
         message = turn.message
         if message.reasoning_content:
-            self._tell("reasoning", one_line(message.reasoning_content), {"text": message.reasoning_content}, began)
+            self._tell("reasoning", one_line(message.reasoning_content), {"text": message.reasoning_content}, span)
         wanted = [
             {"id": each.id, "name": each.name, "arguments": each.function.arguments} for each in message.tool_calls
         ]
@@ -197,13 +195,15 @@ class Timeline:
             "cost_usd": turn.usage.cost_usd,
             "finish_reason": turn.finish_reason,
         }
-        data |= {"latency_ms": self._latency(began), "step": self.state.steps} | _attempts(began)
+        data |= {"step": self.state.steps}
+        if span is not None:
+            data |= {"latency_ms": span.milliseconds(self._line.event)} | span.attempts
         if turn.dropped_tool_calls:
             data["dropped_tool_calls"] = turn.dropped_tool_calls
         if turn.partial:
             data["partial"] = True
         said = one_line(message.content or "") or ", ".join(each.name for each in message.tool_calls)
-        self._tell("model_completed", said, data, began)
+        self._tell("model_completed", said, data, span)
         self.state.record(turn)
         if not turn.partial and message.tool_calls:
             move = self.state.next_move()
@@ -223,22 +223,22 @@ class Timeline:
             self.state.settle(pending.decisions, [self._outcomes.pop(each) for each in ids])
             self._pending = None
 
-    def _failed_call(self, name: str, call_id: str, outcome: ToolOutcome, began: HistoryEvent | None) -> None:
+    def _failed_call(self, name: str, call_id: str, outcome: ToolOutcome, span: Span | None) -> None:
         data = {
             "tool_name": name,
             "call_id": call_id,
             "error": outcome.error,
             "error_type": outcome.error_type,
         }
-        data |= {"latency_ms": outcome.latency_ms} | _attempts(began)
+        data |= {"latency_ms": outcome.latency_ms} | (span.attempts if span else {})
         text = f"{one_line(name)}: {outcome.error_type}: {one_line(outcome.error or '')}"
-        self._tell("tool_call_exception", text, data, began)
+        self._tell("tool_call_exception", text, data, span)
 
     async def _closed(self, event: HistoryEvent) -> None:
         match event.event_type:
             case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
                 done = event.workflow_execution_completed_event_attributes
-                self._finish(RunResult.model_validate(await self._first(done.result)))
+                self._finish(RunResult.recorded(await self._first(done.result)))
             case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
                 await self._run_failed(event.workflow_execution_failed_event_attributes.failure)
             case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
@@ -259,7 +259,7 @@ class Timeline:
         cause = await self._converter.decode_failure(failure)
         details = list(getattr(cause, "details", ()) or ())
         if details and isinstance(details[0], dict) and "status" in details[0]:
-            self._finish(RunResult.model_validate(details[0]))
+            self._finish(RunResult.recorded(details[0]))
         else:
             error = named(cause)
             self._finish(self._result("failed", final_text=error.message, error=error))
@@ -271,7 +271,7 @@ class Timeline:
 
     def _finish(self, result: RunResult) -> None:
         self.result = result
-        self.closed_at = _time(self._line.event)
+        self.closed_at = time_of(self._line.event)
         kinds: dict[str, EventType] = {
             "completed": "run_completed",
             "degraded": "run_degraded",
@@ -281,16 +281,11 @@ class Timeline:
         data = result.model_dump(mode="json", include={"status", "final_text", "error", "steps", "cost_usd"})
         self._tell(kinds.get(result.status, "run_failed"), one_line(text), data)
 
-    def _tell(self, kind: EventType, text: str, data: dict[str, Any], began: HistoryEvent | None = None) -> None:
-        now = _time(self._line.event)
+    def _tell(self, kind: EventType, text: str, data: dict[str, Any], span: Span | None = None) -> None:
+        now = time_of(self._line.event)
         cursor = f"{self._line.link}/{self._line.event.event_id}.{len(self._made)}"
-        start, end = (_time(began), now) if began else (now, None)
+        start, end = (time_of(span.scheduled), now) if span else (now, None)
         self._made.append(Event(id=cursor, type=kind, message=text, created_at=start, finished_at=end, data=data))
-
-    def _latency(self, began: HistoryEvent | None) -> float | None:
-        if began is None:
-            return None
-        return round((_time(self._line.event) - _time(began)).total_seconds() * 1000, 1)
 
     async def _first(self, payloads: Payloads) -> Any:
         found: Iterable[Payload] = payloads.payloads
@@ -299,18 +294,3 @@ class Timeline:
         except (RuntimeError, KeyError, ValueError) as error:
             return {"undecodable": str(error)[:200]}
         return values[0] if values else None
-
-
-def _attempts(began: HistoryEvent | None) -> dict[str, Any]:
-    """Say how many attempts it took, and what the last failed one said."""
-    if began is None:
-        return {}
-    started = began.activity_task_started_event_attributes
-    told: dict[str, Any] = {"attempt": started.attempt}
-    if started.attempt > 1:
-        told["last_failure"] = started.last_failure.message
-    return told
-
-
-def _time(event: HistoryEvent) -> datetime:
-    return event.event_time.ToDatetime(tzinfo=UTC)

@@ -114,12 +114,15 @@ class Agent(Data):
         return hashlib.sha256(canonical_json(self.wire()).encode()).hexdigest()[:12]
 
     def resolved(self, known: dict[str, ToolSpec]) -> Agent:
-        """Return the same agent as pure data, every tool a ToolSpec; DefinitionError for a name that `known` lacks."""
-        missing = [each for each in self.tools if isinstance(each, str) and each not in known]
+        """Return the same agent as pure data, every tool the ToolSpec that `known` has for its name.
+
+        The worker's word counts, not the caller's: a tool that must run once can't be declared repeatable from afar.
+        DefinitionError for a name that `known` lacks.
+        """
+        missing = [name for name in self.tool_names if name not in known]
         if missing:
             raise DefinitionError(f"agent {self.name!r}: no tool named {', '.join(map(repr, missing))}")
-        specs = tuple(known[each] if isinstance(each, str) else spec_of(each) for each in self.tools)
-        return self.model_copy(update={"tools": specs})
+        return self.model_copy(update={"tools": tuple(known[name] for name in self.tool_names)})
 
     @property
     def tool_specs(self) -> list[ToolSpec]:

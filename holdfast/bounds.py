@@ -22,12 +22,16 @@ PREVIEW_MAX_BYTES = 1024
 """One tool output inside a run's result."""
 PREVIEWS_MAX_BYTES = 128 * 1024
 """All tool outputs inside a run's result together; the latest are kept."""
+EXECUTIONS_MAX = 2_000
+"""Tool executions inside a run's result; the latest are kept, and `state_snapshot` counts them all."""
 PAGE_MAX_BYTES = 1024 * 1024
 """One answer to the `transcript` query."""
 PUSH_MAX_BYTES = 4 * 1024
 """Messages that a model call carries in its own input, because no activity can have fed them."""
 HEARTBEAT_TAIL_BYTES = 2 * 1024
 """The end of a streamed text that a heartbeat shows."""
+DEPTH_MAX = 128
+"""Levels of nesting of JSON data: Temporal's pydantic converter reads 200 back, and ours wrap a value in a few."""
 RUN_ID_MAX_BYTES = 255
 KEY_MAX_BYTES = 1024
 
@@ -42,6 +46,21 @@ def to_json(value: Any) -> str:
 def canonical_json(value: Any) -> str:
     """Write JSON data in one form only, fit for hashing: keys sorted, no spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=True)
+
+
+def check_depth(value: Any) -> None:
+    """Raise ValueError for JSON data that is nested too deep to be read back."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > DEPTH_MAX:
+            raise ValueError(f"it is nested more than {DEPTH_MAX} levels deep")
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list | tuple)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
 
 
 def json_size(value: Any) -> int:

@@ -51,9 +51,9 @@ def call_id(step: int, index: int, name: str, arguments: str) -> str:
     return _base36(step).rjust(3, "0") + _base36(index) + _base36(digest).rjust(5, "0")[-5:]
 
 
-def step_of_call(minted: str) -> int:
-    """Read the step back from a call id."""
-    return int(minted[:-6], 36)
+def step_of_call(call: str) -> int | None:
+    """Read the step back from a call id; None for an activity id that is none of ours."""
+    return int(call[:-6], 36) if re.fullmatch(r"[0-9a-z]{9,}", call) else None
 
 
 def idempotency_key(run_id: str, call: str) -> str:

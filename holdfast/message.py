@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from holdfast.bounds import canonical_json
+from holdfast.bounds import canonical_json, cut_chars, to_json
 from holdfast.data import Data
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -66,6 +66,16 @@ def user_message(text: str) -> Message:
 def tool_message(call_id: str, content: str) -> Message:
     """Make the answer to one tool call."""
     return Message(role="tool", content=content, tool_call_id=call_id)
+
+
+def tool_text(output: Any) -> str:
+    """Return a tool's recorded output as a text: a text as it is, other JSON compactly."""
+    return output if isinstance(output, str) else to_json(output)
+
+
+def tool_content(output: Any, max_chars: int) -> str:
+    """Return a tool's recorded output as the model sees it."""
+    return cut_chars(tool_text(output), max_chars)
 
 
 class Usage(Data):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from holdfast.agent import Agent
-from holdfast.bounds import REQUEST_MAX_BYTES, json_size
+from holdfast.bounds import REQUEST_MAX_BYTES, check_depth, json_size
 from holdfast.data import Data
 from holdfast.errors import InputInvalid, field_errors
 from holdfast.ids import check_id
@@ -144,6 +144,7 @@ class RunResult(Data):
 def bounded(value: Any) -> Any:
     """Return a field's value; ValueError for one that is over 256 KB, or no JSON (NaN, a lone surrogate)."""
     try:
+        check_depth(value)
         size = len(value.encode()) if isinstance(value, str) else json_size(value)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"can't be written as JSON: {error}") from None

@@ -164,7 +164,8 @@ async def test_a_history_with_another_answer_of_the_model_does_not_replay() -> N
     history = recorded("tools-in-parallel")
     for each in history.events:
         for payload in each.activity_task_completed_event_attributes.result.payloads:
-            payload.data = payload.data.replace(b"greet", b"wait")
+            if b'"tool_calls"' in payload.data:
+                payload.data = payload.data.replace(b"greet", b"wait")
     with pytest.raises(NondeterminismError):
         await replay(history)
 

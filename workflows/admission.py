@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.agent import Limits
-from holdfast.bounds import cut, to_json
+from holdfast.bounds import check_depth, cut, to_json
 from holdfast.message import ToolCall
 from holdfast.tools import ToolSpec
 
@@ -64,6 +64,7 @@ def _decide(call: ToolCall, tools: Mapping[str, ToolSpec]) -> Decision:
         arguments = json.loads(call.function.arguments or "{}")
         if not isinstance(arguments, dict):
             raise TypeError("it must be an object")
+        check_depth(arguments)
         to_json(arguments)
     except (ValueError, TypeError, RecursionError) as error:
         text = str(error)[:200]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -12,12 +14,22 @@ from temporalio.exceptions import (
     TimeoutError as TemporalTimeout,
 )
 
-from holdfast.bounds import cut
+from holdfast.bounds import cut, to_json
 from holdfast.run import RunError
 from holdfast.tools import ToolSpec
 from holdfast.workflows.state import ToolOutcome
 
 _UNKNOWN_OUTCOME = "; whether it did its work is unknown, and it was not repeated"
+
+
+def from_output(output: Any, latency_ms: float | None) -> ToolOutcome:
+    """Take a tool's output; one that no JSON can hold, which a tool of somebody else's may return, is an error."""
+    try:
+        to_json(output)
+    except ValueError as error:
+        message = f"the tool ran, but its result is no JSON: {cut(str(error), 500)}"
+        return ToolOutcome(error_type="ToolResultInvalid", error=message, latency_ms=latency_ms)
+    return ToolOutcome(output=output, latency_ms=latency_ms)
 
 
 def from_failure(failed: BaseException | None, spec: ToolSpec, latency_ms: float | None) -> ToolOutcome:

@@ -10,19 +10,20 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    from pydantic import ValidationError
+
     from holdfast import wire
     from holdfast.bounds import cut, pairs, summary
-    from holdfast.calls import LoadedAgent, ModelCall
+    from holdfast.calls import LoadedAgent, ModelCall, Page
     from holdfast.errors import InputInvalid
     from holdfast.message import Turn
     from holdfast.run import RunError, RunRequest, RunResult, Status, UserMessage
-    from holdfast.workflows import options
+    from holdfast.workflows import details, options
     from holdfast.workflows.admission import Admitted, Decision, Refused
-    from holdfast.workflows.details import page
-    from holdfast.workflows.outcomes import from_failure, named
+    from holdfast.workflows.outcomes import from_failure, from_output, named
     from holdfast.workflows.state import CallModel, CallTools, Finish, RunState, ToolOutcome, refusal
 
-OUR_BUGS = [ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError]
+OUR_BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """These fail the run, with their cause, where Temporal would retry the workflow task for ever. A replay that does not
 fit (a NondeterminismError) is none of them: it waits for a worker with the right code."""
 
@@ -38,7 +39,7 @@ class Stopped(Exception):
     """The run was told to stop while it awaited this."""
 
 
-@workflow.defn(name=wire.AGENT_RUN, failure_exception_types=OUR_BUGS)
+@workflow.defn(name=wire.AGENT_RUN, failure_exception_types=list(OUR_BUGS))
 class AgentRun:
     """One run of an agent. Takes a RunRequest as one JSON object, and returns a RunResult.
 
@@ -100,7 +101,8 @@ class AgentRun:
         start, stop = span.get("start", 0), span.get("stop")
         if not isinstance(start, int) or start < 0 or not isinstance(stop, int | None):
             raise ValueError('the argument must be {"start": int ≥ 0, "stop": int or null}')
-        return self._state.page(start, stop).wire() if self._state else {}
+        page = self._state.page(start, stop) if self._state else Page()
+        return page.model_dump(mode="json", exclude_none=True)
 
     @workflow.query(name=wire.AGENT, description="The agent that this run is pinned to")
     def agent(self, *ignored: Any) -> dict[str, Any]:
@@ -124,11 +126,17 @@ class AgentRun:
             raise self._failed(named(error)) from None
         except Stopped:
             return {}
+        except OUR_BUGS as error:
+            raise self._failed(RunError(type=type(error).__name__, message=cut(str(error)))) from None
 
     async def _load(self, request: RunRequest) -> RunState:
         name = request.agent if isinstance(request.agent, str) else request.agent.name
         loaded = await self._call(wire.AGENT_LOAD, request.wire(), summary=summary(name), **options.agent_load())
-        self._state = state = RunState(LoadedAgent.model_validate(loaded))
+        try:
+            self._state = state = RunState(LoadedAgent.model_validate(loaded))
+        except ValidationError as error:  # never with half of an agent: wait for a worker that knows all of it
+            told = cut(str(error), 1000)
+            raise workflow.NondeterminismError(f"another version of Holdfast loaded this agent: {told}") from None
         for message in self._early:
             state.receive(message)
         if not self._stopping:
@@ -149,7 +157,7 @@ class AgentRun:
                 case Finish(status, text):
                     self._show(status)
                     return self._result(status, final_text=text, output=text).model_dump(mode="json")
-            workflow.set_current_details(page(state, self._status))
+            workflow.set_current_details(details.page(state, self._status))
         return {}
 
     async def _call_model(self, call: ModelCall) -> Turn:
@@ -157,7 +165,7 @@ class AgentRun:
         assert self._state is not None
         bounds = options.model_call(self._state.loaded.agent.model_settings)
         turn = await self._call(wire.MODEL_CALL, call.wire(), **bounds, summary=label)
-        return Turn.model_validate(turn)
+        return Turn.recorded(turn)
 
     async def _call_tools(self, decisions: list[Decision]) -> list[ToolOutcome]:
         assert self._state is not None
@@ -188,7 +196,7 @@ class AgentRun:
             return ToolOutcome(error_type="Cancelled", error="the run was cancelled")
         except ActivityError as error:
             return from_failure(error.cause, decision.spec, round((workflow.time() - began) * 1000, 1))
-        return ToolOutcome(output=output, latency_ms=round((workflow.time() - began) * 1000, 1))
+        return from_output(output, round((workflow.time() - began) * 1000, 1))
 
     async def _call(self, activity: str, argument: Any, **settings: Any) -> Any:
         handle = workflow.start_activity(activity, argument, **settings)
@@ -221,7 +229,7 @@ class AgentRun:
         state = self._state
         if state is None:
             return
-        workflow.set_current_details(page(state, status))
+        workflow.set_current_details(details.page(state, status))
         if not state.loaded.search_attributes:
             return
         written: list[SearchAttributePair[Any]] = [SearchAttributePair(_STATUS, status)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from holdfast.activities.transcripts import tool_content, tool_text
 from holdfast.agent import Limits
 from holdfast.bounds import (
+    EXECUTIONS_MAX,
     PAGE_MAX_BYTES,
     PREVIEW_MAX_BYTES,
     PREVIEWS_MAX_BYTES,
@@ -17,7 +17,17 @@ from holdfast.bounds import (
     json_size,
 )
 from holdfast.calls import LoadedAgent, ModelCall, Page, Pushed, Reference
-from holdfast.message import Message, ToolCall, Transcript, Turn, Usage, tool_message, user_message
+from holdfast.message import (
+    Message,
+    ToolCall,
+    Transcript,
+    Turn,
+    Usage,
+    tool_content,
+    tool_message,
+    tool_text,
+    user_message,
+)
 from holdfast.run import ToolExecution, UserMessage
 from holdfast.tools import ToolSpec
 from holdfast.workflows.admission import Admitted, Decision, Refused, admit
@@ -81,6 +91,8 @@ class RunState:
     _unfed: dict[int, Message] = field(default_factory=dict)
     _tools: dict[str, ToolSpec] = field(default_factory=dict)
     _preview_bytes: int = 0
+    _blanked: int = 0
+    """Executions whose output and error have made room for later ones."""
     _dropped: int = 0
 
     def __post_init__(self) -> None:
@@ -237,9 +249,16 @@ class RunState:
             agent_path=self.loaded.agent.name,
         )
         self.executions.append(execution)
-        self._preview_bytes += json_size(execution.wire())
+        self._preview_bytes += json_size([execution.output, execution.error])
         while self._preview_bytes > PREVIEWS_MAX_BYTES:
-            self._preview_bytes -= json_size(self.executions.pop(0).wire())
+            oldest = self.executions[self._blanked]
+            self._preview_bytes -= json_size([oldest.output, oldest.error])
+            self.executions[self._blanked] = oldest.model_copy(update={"output": None, "error": None})
+            self._blanked += 1
+        if len(self.executions) > EXECUTIONS_MAX:
+            first = self.executions.pop(0)
+            self._preview_bytes -= 0 if self._blanked else json_size([first.output, first.error])
+            self._blanked = max(0, self._blanked - 1)
 
 
 def _dropped_note(dropped: int) -> str:

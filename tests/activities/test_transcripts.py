@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast import Agent, Message, ToolSpec
-from holdfast.activities.transcripts import Held, TranscriptCache, tool_content, tool_text
+from holdfast.activities.transcripts import Held, TranscriptCache
+from holdfast.message import tool_content, tool_text
 from holdfast.calls import Reference
 from holdfast.message import Transcript, tool_message, user_message
 from holdfast.run import UserMessage

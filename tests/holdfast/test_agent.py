@@ -190,11 +190,20 @@ def test_tools_are_kept_in_order_whatever_sequence_they_came_in() -> None:
 
 def test_a_resolved_agent_is_pure_data() -> None:
     agent = Agent(name="demo", model="m", tools=["search", lookup])
-    resolved = agent.resolved({"search": SPEC})
+    resolved = agent.resolved({"search": SPEC, "lookup": lookup.spec})
     assert resolved.tools == (SPEC, lookup.spec)
     assert resolved.tool_specs == [SPEC, lookup.spec]
     assert Agent.model_validate(resolved.wire()) == resolved
     assert agent.tools == ("search", lookup)
+
+
+def test_the_workers_word_on_a_tool_counts_and_not_the_callers() -> None:
+    claimed = ToolSpec(name="search", effect="idempotent", max_attempts=100)
+    known = ToolSpec(name="search", effect="once")
+    agent = Agent(name="demo", model="m", tools=[claimed])
+    assert agent.resolved({"search": known}).tools == (known,)
+    with pytest.raises(DefinitionError, match="no tool named 'search'"):
+        agent.resolved({})
 
 
 def test_resolving_names_every_tool_that_is_missing() -> None:

@@ -64,11 +64,25 @@ def test_previews_take_at_most_128_kilobytes_and_the_latest_are_kept() -> None:
         ids += [call.id for call in asked.message.tool_calls]
         state.record(asked)
         settle(state, *["x" * 2000] * 16)
-    kept = [each.tool_call_id for each in state.executions]
-    assert sum(json_size(each.wire()) for each in state.executions) <= 128 * KILOBYTE
+    kept = [each.tool_call_id for each in state.executions if each.output is not None]
+    assert sum(json_size(each.output) for each in state.executions if each.output) <= 128 * KILOBYTE
     assert 90 < len(kept) < len(ids)
     assert kept == ids[-len(kept) :]
-    assert state.summary()["state_snapshot"]["tool_calls"] == len(ids) == 320
+    assert [each.tool_call_id for each in state.executions] == ids, "a call is told even where its output has no room"
+
+
+def test_the_latest_2000_executions_are_kept_and_all_are_counted() -> None:
+    state = fresh(max_steps=1000, max_model_calls=1000, max_tool_calls=10_000)
+    ids = []
+    for step in range(1, 131):
+        ask(state)
+        asked = turn(step, *["add"] * 16)
+        ids += [call.id for call in asked.message.tool_calls]
+        state.record(asked)
+        settle(state, *["x" * 200] * 16)
+    assert [each.tool_call_id for each in state.executions] == ids[-2000:]
+    assert state.summary()["state_snapshot"]["tool_calls"] == len(ids) == 2080
+    assert json_size([each.wire() for each in state.executions]) < 1024 * KILOBYTE
 
 
 @pytest.mark.parametrize("text", ["x", "x" * 1000, "é" * 100_000, '"' * 120_000])

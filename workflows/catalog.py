@@ -6,12 +6,11 @@ from typing import Any
 
 from temporalio import workflow
 
-with workflow.unsafe.imports_passed_through():
-    from holdfast import wire
-    from holdfast.workflows import options
+from holdfast import wire
+from holdfast.workflows import options
 
 
-@workflow.defn(name=wire.AGENT_LIST)
+@workflow.defn(name=wire.AGENT_LIST, sandboxed=False)
 class AgentList:
     """Returns one entry an agent: name, description, model, tools, revision."""
 

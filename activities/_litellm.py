@@ -1,4 +1,4 @@
-"""The one file that knows litellm: it converts, classifies, and nothing else."""
+"""The one file that asks litellm: it converts, classifies, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import email.utils
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -17,6 +16,7 @@ from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
+from holdfast.activities import _litellm_patches
 from holdfast.activities.answer import Answer, ModelRequest, WantedCall
 from holdfast.activities.endpoints import Endpoint, find, request_options
 from holdfast.activities.failures import failure
@@ -66,18 +66,8 @@ def _imported() -> ModuleType:
     litellm.modify_params = True  # the closing call is made without tools, which some providers refuse otherwise
     litellm.drop_params = True  # a setting that this model does not take is left out, not an error
     litellm.telemetry = False
-    # litellm posts a second time when a connection breaks, num_retries=0 or not: a call could be paid for twice.
-    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
-
-    handler: Any = AsyncHTTPHandler
-    handler.single_connection_post_request = _post_no_second_time
+    _litellm_patches.apply(litellm)
     return litellm
-
-
-async def _post_no_second_time(*_: Any, **__: Any) -> Any:
-    """Stand where litellm's hidden retry stood: raise the error that it was about to retry."""
-    error = sys.exc_info()[1]
-    raise error if error is not None else ConnectionError("the connection broke")
 
 
 class LiteLLM:
@@ -88,7 +78,7 @@ class LiteLLM:
 
     async def complete(self, request: ModelRequest, answer: Answer) -> None:
         """Ask once and fill the answer in; hidden retries are off, since Temporal retries."""
-        litellm = await asyncio.to_thread(load)
+        litellm = load() if _imported.cache_info().currsize else await asyncio.to_thread(load)
         model, endpoint = find(self._endpoints, request.model)
         _check_credentials(litellm, model, endpoint)
         options = {
@@ -146,7 +136,7 @@ async def _read_stream(stream: Any, answer: Answer, model: str) -> None:
     # litellm makes a finish_reason up where the stream ended without one, but not this.
     if getattr(stream, "received_finish_reason", answer.finish_reason) is None:
         raise failure("ModelAnswerTruncated", f"{model}: the answer broke off", retryable=True)
-    answer.usage = _usage(usage)
+    answer.usage = _usage(usage or _litellm_patches.usage_of(stream))
 
 
 def _add_delta(delta: Any, answer: Answer) -> int:
@@ -158,11 +148,12 @@ def _add_delta(delta: Any, answer: Answer) -> int:
         answer.text_pieces.append(text)
     if reasoning:
         answer.reasoning_pieces.append(reasoning)
-    answer.thinking_blocks.extend(map(dict, getattr(delta, "thinking_blocks", None) or ()))
+    for block in getattr(delta, "thinking_blocks", None) or ():
+        _add_thinking(dict(block), answer.thinking_blocks)
     if fields := _fields(delta):
         answer.provider_specific_fields = {**(answer.provider_specific_fields or {}), **fields}
     for piece in getattr(delta, "tool_calls", None) or ():
-        wanted = answer.calls.setdefault(piece.index or 0, WantedCall())
+        wanted = _call_of(piece, answer)
         wanted.name += piece.function.name or ""
         wanted.arguments += piece.function.arguments or ""
         wanted.provider_specific_fields = _fields(piece) or wanted.provider_specific_fields
@@ -170,9 +161,31 @@ def _add_delta(delta: Any, answer: Answer) -> int:
     return size
 
 
+def _add_thinking(block: dict[str, Any], blocks: list[dict[str, Any]]) -> None:
+    """Put a piece of thinking behind the block that it goes on with: one that no signature has closed."""
+    last = blocks[-1] if blocks else {}
+    if last.get("type") == block.get("type") == "thinking" and not last.get("signature"):
+        told = {name: value for name, value in block.items() if value}
+        blocks[-1] = {**last, **told, "thinking": (last.get("thinking") or "") + (block.get("thinking") or "")}
+    else:
+        blocks.append(block)
+
+
+def _call_of(piece: Any, answer: Answer) -> WantedCall:
+    """Return the call that a piece belongs to: a new id begins a new one, whatever its index."""
+    index, call_id = piece.index or 0, getattr(piece, "id", None) or ""
+    wanted = answer.open_calls.get(index)
+    if wanted is None or (call_id and wanted.id and call_id != wanted.id):
+        wanted = WantedCall()
+        answer.calls[len(answer.calls)] = answer.open_calls[index] = wanted
+    wanted.id = wanted.id or call_id
+    return wanted
+
+
 def _fields(part: Any) -> dict[str, Any] | None:
+    """Return what the provider wants back; its thinking has a place of its own, and comes here in pieces."""
     fields = getattr(part, "provider_specific_fields", None) or {}
-    return {name: value for name, value in fields.items() if value is not None} or None
+    return {name: each for name, each in fields.items() if each is not None and name != "thinking_blocks"} or None
 
 
 def _read_whole(response: Any, answer: Answer) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
+import concurrent.futures
 import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar, cast
 
@@ -14,17 +15,23 @@ _END = object()
 
 
 class Portal:
-    """One event loop in a daemon thread, closed at exit at the latest."""
+    """One event loop in a daemon thread, closed with the last reference to it or at exit, at the latest."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="holdfast", daemon=True)
+        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = runner.get_loop()
+        self._thread = threading.Thread(target=_serve, args=[runner], name="holdfast", daemon=True)
         self._thread.start()
-        atexit.register(self.close)
+        self._end = weakref.finalize(self, _stop, self._loop, self._thread)
+
+    @property
+    def alive(self) -> bool:
+        """False once closed, and in a process that was forked off: threads stay behind."""
+        return self._end.alive and self._thread.is_alive()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there and wait for it; Ctrl-C cancels it."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run a coroutine there and wait for it; Ctrl-C cancels it. RuntimeError once closed."""
+        future = self._submit(work)
         try:
             return future.result()
         except BaseException:
@@ -32,8 +39,14 @@ class Portal:
             raise
 
     async def bridge(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there from another event loop."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+        """Run a coroutine there from another event loop. RuntimeError once closed."""
+        return await asyncio.wrap_future(self._submit(work))
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        if not self.alive:
+            work.close()
+            raise RuntimeError("this client is closed, or was made before a fork: make a new one")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
         """Walk an asynchronous iterator from ordinary code."""
@@ -50,24 +63,33 @@ class Portal:
                 yield cast(T, item)
         finally:
             close = getattr(items, "aclose", None)
-            if close is not None:
+            if close is not None and self.alive:
                 await self.bridge(close())
 
     def _aclose(self, items: AsyncIterator[T]) -> None:
         close = getattr(items, "aclose", None)
-        if close is not None and self._loop.is_running():
+        if close is not None and self.alive:
             self.call(close())
 
     def close(self) -> None:
-        """Stop the loop; calling it twice does nothing."""
-        atexit.unregister(self.close)
-        if not self._thread.is_alive():
-            return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        # The native side of a worker that is collected after the interpreter has begun to end brings it down
-        # (temporalio/sdk-python#300).
-        gc.collect()
+        """Cancel what is under way and stop the loop; calling it twice does nothing."""
+        self._end()
+
+
+def _serve(runner: asyncio.Runner) -> None:
+    with runner:  # leaving it cancels what is under way, and closes the loop
+        runner.get_loop().run_forever()
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    if not thread.is_alive():
+        return
+    loop.call_soon_threadsafe(loop.stop)
+    if thread is not threading.current_thread():  # the collector may run there
+        thread.join(timeout=5)
+    # The native side of a worker that is collected after the interpreter has begun to end brings it down
+    # (temporalio/sdk-python#300).
+    gc.collect()
 
 
 async def _next(items: AsyncIterator[T]) -> T | object:

@@ -16,9 +16,10 @@ def list_agents(json: AsJson = False) -> None:
             show.print_json(each)
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("agent", "model", "tools", "revision", "description", box=None, pad_edge=False)
     for each in found:
         row = (each["name"], each["model"], ", ".join(each["tools"]), each["revision"], each["description"])
-        table.add_row(*map(show.printable, row))
+        table.add_row(*(Text(show.printable(each)) for each in row))
     show.console().print(table)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, InputInvalid
 
 if TYPE_CHECKING:
     from holdfast.client.sync import Client
@@ -59,16 +60,34 @@ def client() -> Client:
 
 
 def parse_pairs(pairs: list[str] | None) -> dict[str, Any]:
-    """Read `key=value` pairs; a value that is JSON is taken as JSON, anything else as text."""
+    """Read `key=value` pairs; a value that is JSON is taken as JSON, anything else as text.
+
+    So `number=1001` is a number, and `number="1001"`, its quotes included, a text.
+    """
     found: dict[str, Any] = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise typer.BadParameter(f"{pair!r} is not key=value")
+            raise InputInvalid({"input": f"{pair!r} is not key=value"})
         try:
             found[key] = json.loads(value)
         except ValueError:
             found[key] = value
+    return found
+
+
+def read_object(source: str | None) -> dict[str, Any]:
+    """Read one JSON object from a file, or from stdin where the source is `-`."""
+    if source is None:
+        return {}
+    try:
+        found = json.loads(sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes())
+    except OSError as error:
+        raise InputInvalid({"input-json": f"can't read {source!r}: {error.strerror}"}) from None
+    except (ValueError, RecursionError) as error:
+        raise InputInvalid({"input-json": f"{source!r} is no JSON: {error}"}) from None
+    if not isinstance(found, dict):
+        raise InputInvalid({"input-json": f"{source!r} must hold one JSON object"})
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.client.cli.app import Where, app
+from holdfast.client.cli.app import AsJson, Where, app
 
 Sources = Annotated[list[str], typer.Argument(help="Python files (*.py) or modules that define agents and tools.")]
 
@@ -44,20 +44,27 @@ def demo(
 
 
 @app.command()
-def setup() -> None:
+def setup(as_json: AsJson = False) -> None:
     """Register the search attributes that runs write, and wait until the server takes them."""
     from holdfast.worker import host
 
-    host.leave(host.set_up(address=Where.address, namespace=Where.namespace))
+    host.leave(host.set_up(address=Where.address, namespace=Where.namespace, as_json=as_json))
 
 
 @app.command()
 def healthcheck(
     here: Annotated[bool, typer.Option("--here", help="Only a worker on this very host counts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Exit 0 if the server answers and a worker polls the task queue."""
     from holdfast.worker import host
 
     host.leave(
-        host.check_health(here=here, address=Where.address, namespace=Where.namespace, task_queue=Where.task_queue)
+        host.check_health(
+            here=here,
+            address=Where.address,
+            namespace=Where.namespace,
+            task_queue=Where.task_queue,
+            as_json=as_json,
+        )
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.client.cli import show
-from holdfast.client.cli.app import AsJson, RunId, app, client, parse_pairs, runs
+from holdfast.client.cli.app import AsJson, RunId, app, client, parse_pairs, read_object, runs
 
 if TYPE_CHECKING:
     from holdfast.client.sync import Client
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 @app.command()
 def run(
     agent: Annotated[str, typer.Argument(help="The name of an agent that a worker knows.")],
-    input: Annotated[list[str] | None, typer.Option("--input", "-i", help="key=value; may be repeated.")] = None,
+    input: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="key=value, JSON or text; repeatable.")
+    ] = None,
+    input_json: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The whole input, a JSON object; - for stdin. --input adds to it."),
+    ] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="The first user message.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show events until the run has ended.")] = False,
     thread: Annotated[str | None, typer.Option(help="The thread that the run belongs to.")] = None,
@@ -25,11 +31,15 @@ def run(
     metadata: Annotated[list[str] | None, typer.Option(help="key=value; may be repeated.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Start a run, and with --watch follow it: exit code 0 for completed or degraded, 1 for any other end."""
+    """Start a run, and with --watch follow it: exit code 0 for completed or degraded, 1 for any other end.
+
+    A value of --input that is JSON is taken as JSON: number=1001 is a number, number='"1001"' is a text.
+    """
+    given = read_object(input_json) | parse_pairs(input)
     with client() as holdfast:
         started = holdfast.runs.create(
             agent,
-            input=parse_pairs(input),
+            input=given,
             message=message,
             thread_id=thread,
             run_id=run_id,
@@ -37,7 +47,7 @@ def run(
             metadata=parse_pairs(metadata),
         )
         if json:
-            show.print_json(started.model_dump(mode="json"))
+            show.print_kind("run", started)
         else:
             print(started.id, flush=True)
         if watch:
@@ -79,7 +89,7 @@ def watch_run(
     after: Annotated[str | None, typer.Option(help="Go on after this event's id.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Show a run's events until it has ended: exit code 0 for completed or degraded, 1 for any other end."""
+    """Show a run's events until it has ended, then its answer: exit code 0 for completed or degraded, 1 otherwise."""
     with client() as holdfast:
         raise typer.Exit(_watch(holdfast, run_id, after, json))
 
@@ -113,17 +123,20 @@ def cancel_run(run_id: RunId, json: AsJson = False) -> None:
 
 
 def _watch(holdfast: Client, run_id: str, after: str | None, json: bool) -> int:
-    out = show.console()
-    last = None
     if json:
         for event in holdfast.runs.stream_events(run_id, after=after):
-            show.print_json(event.model_dump(mode="json"))
-            last = event
+            show.print_kind("event", event)
     else:
+        from rich.text import Text
+
+        out = show.console()
         with out.status("waiting for the first event") as live:
             for event in holdfast.runs.stream_events(run_id, after=after):
                 show.print_event(out, event)
-                live.update(f"{event.type} {show.printable(event.message)[:80]}")
-                last = event
-    ended_well = last is None or last.type in ("run_completed", "run_degraded")
-    return 0 if ended_well else 1
+                live.update(Text(f"{event.type} {show.printable(event.message)[:80]}"))
+    ended = holdfast.runs.get(run_id)
+    if not json:
+        show.print_answer(ended)
+    elif ended.result is not None:
+        show.print_kind("result", ended.result)
+    return 0 if ended.status in ("completed", "degraded") else 1

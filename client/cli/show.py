@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.console import Console
 
     from holdfast.client.views import Run, RunSummary
@@ -42,6 +43,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
 
+def print_kind(kind: str, value: BaseModel) -> None:
+    """Print one JSON object on one line, with a key that tells it from other kinds in the same stream."""
+    print_json({"kind": kind, **value.model_dump(mode="json")})
+
+
 def printable(text: str) -> str:
     """Make a text from anywhere safe for a terminal: control characters are shown, not obeyed."""
     return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
@@ -64,8 +70,17 @@ def print_event(out: Console, event: Event) -> None:
     out.print(line)
 
 
+def print_answer(run: Run) -> None:
+    """Print all that a run said at its end, and one line on how it ended."""
+    if run.final_text:
+        print(printable(run.final_text))
+    cost = "" if run.cost_usd is None else f" · ${run.cost_usd:.4f}"
+    print(f"{run.status} · {run.steps} step{'' if run.steps == 1 else 's'}{cost}", flush=True)
+
+
 def print_runs(found: Iterable[RunSummary]) -> None:
     """Print runs as a table."""
+    from rich.markup import escape
     from rich.table import Column, Table
 
     out = console()
@@ -74,8 +89,8 @@ def print_runs(found: Iterable[RunSummary]) -> None:
     for each in found:
         style = _STATUS_STYLES.get(each.status, "")
         table.add_row(
-            printable(each.id),
-            printable(each.agent_id or "?"),
+            escape(printable(each.id)),
+            escape(printable(each.agent_id or "?")),
             f"[{style}]{each.status}[/]" if style else each.status,
             "" if each.steps is None else str(each.steps),
             "" if each.cost_usd is None else f"${each.cost_usd:.4f}",

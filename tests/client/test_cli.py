@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import pytest
 from holdfast import Client
 from holdfast.worker.scripted import ChatRequest, Reply, ScriptedModel, call, say
 from holdfast.worker.server import free_port
-from tests.support.processes import endpoints, holdfast, hosting, wait_for_line
+from tests.support.processes import HOLDFAST, endpoints, holdfast, hosting, wait_for_line
 
 AGENTS = '''
 import time
@@ -33,7 +35,7 @@ napper = Agent(name="napper", description="Naps.", model="scripted-model", tools
 def _script(request: ChatRequest) -> Reply:
     if request.turn == 0 and "for" in request.last_text:
         return call(("nap", {"seconds": float(request.last_text.split("for ")[1])}))
-    return say(f"done \x1b[31mred\x1b[0m {request.last_text}")
+    return say(f"done \x1b[31mred\x1b[0m [/b] {request.last_text}\nand that is all, {'really ' * 40}[end]")
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +60,21 @@ def test_run_prints_the_id_and_watch_follows_it_to_its_end(env: dict[str, str]) 
     assert run_id.startswith("napper-")
     assert "run_started" in lines[0]
     assert "nap seconds=0.1" in done.stdout
-    assert "run_completed" in lines[-1]
+    at_end = next(number for number, line in enumerate(lines) if "run_completed" in line)
+    assert lines[at_end + 1].startswith("done ")
+    assert lines[at_end + 2] == f"and that is all, {'really ' * 40}[end]", "the answer is whole"
+    assert lines[at_end + 3 :] == ["completed · 2 steps · $0.0000"]
     assert "\x1b" not in done.stdout, "what a model says must not drive the terminal"
 
 
 def test_json_is_one_object_a_line(env: dict[str, str]) -> None:
     done = holdfast("run", "napper", "-m", "Hello", "--watch", "--json", env=env)
-    first, *events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert first["status"] == "pending" or first["status"] == "running"
+    first, *events, result = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (first["kind"], first["status"], {each["kind"] for each in events}) == ("run", "pending", {"event"})
     assert events[-1]["type"] == "run_completed"
+    assert (result["kind"], result["status"], result["run_id"]) == ("result", "completed", first["id"])
+    again = holdfast("runs", "watch", first["id"], "--after", events[-2]["id"], "--json", env=env)
+    assert [json.loads(line) for line in again.stdout.splitlines()] == [events[-1], result]
     shown = holdfast("runs", "show", first["id"], "--json", env=env)
     assert json.loads(shown.stdout)["final_text"].startswith("done")
     [agent] = [json.loads(line) for line in holdfast("agents", "list", "--json", env=env).stdout.splitlines()]
@@ -107,20 +115,47 @@ def test_a_pipe_that_closes_early_is_no_traceback(env: dict[str, str]) -> None:
         (("run", "napper", "--input", "novalue"), "is not key=value"),
         (("run", "napper", "--run-id", "../x", "-m", "x"), "run_id"),
         (("run", "napper", "--message", "x", "--key", "k" * 2_000), "idempotency_key"),
-        (("runs", "list", "--status", "it's"), ""),
+        (("runs", "list", "--status", "it's"), "none of pending, running"),
+        (("run", "napper", "--input-json", "/nowhere.json"), "can't read '/nowhere.json'"),
+        (("run", "napper", "--input-json", __file__), "is no JSON"),
+        (("run", "napper", "--input-json", "/dev/null"), "is no JSON"),
+        (("runs", "watch", "nope", "--after", "x"), "no run has the id 'nope'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(env: dict[str, str], arguments: tuple[str, ...], said: str) -> None:
     done = holdfast(*arguments, env=env)
-    assert "Traceback" not in done.stderr
-    assert done.returncode == (2 if said else 0)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert said in done.stderr
 
 
-def test_a_run_that_fails_ends_watch_with_exit_code_1(env: dict[str, str]) -> None:
-    done = holdfast("run", "nobody", "-m", "Hello", "--watch", env=env)
+def test_input_is_a_json_file_and_pairs_upon_it_which_are_json_unless_quoted(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "input.json").write_text('{"invoice": {"number": 7}, "number": 1, "where": "file"}')
+    pairs = ("-i", "number=1001", "-i", 'code="1001"', "-i", "text=it is")
+    done = holdfast("run", "napper", "--input-json", "input.json", *pairs, env=env, cwd=tmp_path)
+    with Client(env["TEMPORAL_ADDRESS"]) as client:
+        given = client.runs.wait(done.stdout.strip(), timeout=30).input
+    numbers = {"number": 1001, "code": "1001"}
+    assert given == {"invoice": {"number": 7}, "where": "file", **numbers, "text": "it is"}
+
+
+def test_input_is_read_from_stdin_and_must_be_an_object(env: dict[str, str]) -> None:
+    command, given = [*HOLDFAST, "run", "napper", "--input-json", "-", "--watch"], {**os.environ, **env}
+    done = subprocess.run(command, env=given, input='{"place": "hall"}', capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "hall" in done.stdout
+    done = subprocess.run(command, env=given, input="[1]", capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "holdfast: input-json: '-' must hold one JSON object\n")
+
+
+def test_a_run_that_fails_ends_watch_with_exit_code_1_also_where_nothing_is_left_to_watch(env: dict[str, str]) -> None:
+    done = holdfast("run", "nobody", "-m", "Hello", "--watch", "--json", env=env)
     assert done.returncode == 1
     assert "no agent is named 'nobody'" in done.stdout
+    *_, last, result = [json.loads(line) for line in done.stdout.splitlines()]
+    again = holdfast("runs", "watch", result["run_id"], "--after", last["id"], env=env)
+    assert (again.returncode, again.stdout.splitlines()[-1]) == (1, "failed · 0 steps · $0.0000")
 
 
 def test_no_server_is_one_line_with_the_mend_within_three_seconds() -> None:

@@ -55,7 +55,9 @@ def client(at: Stage) -> AsyncClient:
 
 async def test_a_run_is_created_waited_for_and_read_back(client: AsyncClient) -> None:
     started = await client.runs.create("resting", input={"seconds": 0.1}, metadata={"tenant": "a"}, thread_id="t-1")
-    assert started.agent_id == "resting"
+    assert (started.agent_id, started.status, started.thread_id) == ("resting", "pending", "t-1")
+    assert abs((started.created_at - (await client.runs.status(started.id)).created_at).total_seconds()) < 2
+    assert started.task_queue == (await client.runs.status(started.id)).task_queue
     run = await client.runs.wait(started.id, timeout=30, poll_interval=2.0)
     assert (run.status, run.error, run.steps) == ("completed", None, 2)
     assert run.output == run.final_text == "heard: Rest for 0.1 seconds."
@@ -217,6 +219,42 @@ async def test_runs_are_listed_by_agent_latest_first(client: AsyncClient) -> Non
     assert len(await client.runs.list(agent_id="resting", limit=1)) == 1
 
 
+async def test_runs_are_listed_by_how_they_ended_whatever_they_wrote_themselves(client: AsyncClient, at: Stage) -> None:
+    started = {"failed": await client.runs.create("nobody", message="Hello", thread_id="listed")}
+    for status in ("terminated", "cancelled", "running"):
+        started[status] = await client.runs.create("resting", input={"seconds": 60}, thread_id="listed")
+        async for event in client.runs.stream_events(started[status].id):
+            if event.type == "tool_called":
+                break
+    started["completed"] = await client.runs.create("resting", input={"seconds": 0}, thread_id="listed")
+    unserved = AsyncClient(temporal=at.client, task_queue=f"nobody-{time.time_ns()}")
+    started["pending"] = await unserved.runs.create("resting", message="Hello", thread_id="listed")
+    await at.client.get_workflow_handle(started["terminated"].id).terminate()
+    await client.runs.cancel(started["cancelled"].id)
+    for ended in ("failed", "cancelled", "completed"):
+        assert (await client.runs.wait(started[ended].id, timeout=30)).status == ended
+    ids = {run.id: name for name, run in started.items()}
+
+    async def listed(status: str) -> set[str]:
+        found = await client.runs.list(status=status, thread_id="listed", limit=1000)
+        assert {run.status for run in found} <= {status}
+        return {ids[run.id] for run in found if run.id in ids}
+
+    wanted = {"failed": {"failed", "terminated"}} | {each: {each} for each in ("completed", "cancelled", "running")}
+    wanted |= {"pending": {"pending"}, "paused": set(), "waiting": set(), "degraded": set(), "interrupted": set()}
+    for status, names in wanted.items():
+        async with asyncio.timeout(20):
+            while await listed(status) != names:
+                await asyncio.sleep(0.1)
+    for each in ("running", "pending"):
+        await client.runs.cancel(started[each].id)
+
+
+async def test_a_status_that_no_run_can_have_is_refused_with_the_words(client: AsyncClient) -> None:
+    with pytest.raises(InputInvalid, match="'done' is none of pending, running, paused, waiting, completed"):
+        await client.runs.list(status="done")
+
+
 async def test_a_failed_run_says_why_in_one_text(address: str) -> None:
     async with stage(address, _rest_once, [AGENT]) as at:
         client = AsyncClient(temporal=at.client, task_queue=at.task_queue)
@@ -239,14 +277,3 @@ async def test_a_terminated_run_is_failed_and_keeps_its_messages(client: AsyncCl
     run = await client.runs.wait(started.id, timeout=10)
     assert (run.status, run.error) == ("failed", "the run was terminated: an operator said so")
     assert [each.role for each in run.messages] == ["user", "assistant"]
-
-
-async def test_agents_are_listed_by_the_worker(client: AsyncClient) -> None:
-    [agent] = await client.agents.list()
-    assert agent == {
-        "name": "resting",
-        "description": "",
-        "model": MODEL,
-        "tools": ["rest"],
-        "revision": AGENT.revision,
-    }

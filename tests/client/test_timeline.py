@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from holdfast import Agent, AsyncClient, Event, InputInvalid, tool
+from holdfast import Agent, AsyncClient, Event, InputInvalid, RunNotFound, tool
 from holdfast.event import TERMINAL_EVENTS
 from holdfast.worker.scripted import ChatRequest, Reply, call, say
 from tests.support.stage import MODEL, stage
@@ -90,7 +90,7 @@ async def test_a_closed_run_is_read_with_no_worker_up(address: str) -> None:
     assert run.result == live
 
 
-@pytest.mark.parametrize("cursor", ["", "nonsense", "0/1.0", "x" * 5000])
+@pytest.mark.parametrize("cursor", ["", "nonsense", "0/1.0", "x" * 5000, f"{uuid.UUID(int=7)}/1.0"])
 async def test_a_cursor_of_another_run_is_refused(address: str, cursor: str) -> None:
     async with stage(address, _look_around, [AGENT]) as at:
         result = await at.run("looking", message="Where is it?")
@@ -99,13 +99,38 @@ async def test_a_cursor_of_another_run_is_refused(address: str, cursor: str) -> 
             await _all(client, result.run_id, after=cursor)
 
 
-async def test_another_workflow_is_no_run_and_reading_it_breaks_nothing(address: str) -> None:
+async def test_a_wrong_cursor_is_refused_at_once_while_the_run_is_under_way(address: str) -> None:
+    async with stage(address, lambda request: say("Later.", delay=20), [AGENT]) as at:
+        client = AsyncClient(temporal=at.client, task_queue=at.task_queue)
+        run, other = [(await client.runs.create("looking", message="Where is it?")).id for _ in range(2)]
+        link, foreign = [(await anext(client.runs.stream_events(each))).id.split("/")[0] for each in (run, other)]
+        wrong = ["nonsense", "a/b.c", f"{foreign}/1.0", f"{link}/1.7", f"{link}/2.0", f"{link}/99999.0", f"{link}/1"]
+        for cursor in wrong:
+            with pytest.raises(InputInvalid, match="cursor"):
+                await asyncio.wait_for(_all(client, run, after=cursor), 5)
+        assert (await anext(client.runs.stream_events(run, after=f"{link}/1.0"))).type == "declared_functions"
+        await client.runs.cancel(run)
+        await client.runs.cancel(other)
+
+
+async def test_another_workflow_is_no_run_and_is_left_alone_open_or_closed(address: str) -> None:
     async with stage(address, _look_around, [AGENT]) as at:
-        foreign = f"foreign-{uuid.uuid4().hex}"
-        await at.client.start_workflow("SomethingElse", [1, 2], id=foreign, task_queue=f"none-{foreign}")
-        run = await AsyncClient(temporal=at.client).runs.get(foreign)
-        assert run.status == "pending"
-        await at.client.get_workflow_handle(foreign).terminate()
+        client = AsyncClient(temporal=at.client, task_queue=at.task_queue)
+        name = uuid.uuid4().hex
+        opened = await at.client.start_workflow("SomethingElse", [1, 2], id=f"open-{name}", task_queue=f"none-{name}")
+        closed = await at.client.start_workflow("AgentList", id=f"closed-{name}", task_queue=at.task_queue)
+        await closed.result()
+        for handle in (opened, closed):
+            before = (await handle.describe()).history_length
+            for call in (client.runs.status, client.runs.get, client.runs.cancel, client.runs.wait):
+                with pytest.raises(RunNotFound):
+                    await call(handle.id)
+            with pytest.raises(RunNotFound):
+                await client.runs.append_message(handle.id, "Hello")
+            with pytest.raises(RunNotFound):
+                await _all(client, handle.id)
+            assert (await handle.describe()).history_length == before
+        await opened.terminate()
 
 
 async def _all(client: AsyncClient, run_id: str, after: str | None = None) -> list[Event]:

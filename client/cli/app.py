@@ -108,4 +108,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing is left to flush
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:
+        if not type(error).__module__.startswith("temporalio."):
+            raise
+        print(f"holdfast: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        code = 2
     sys.exit(code)

@@ -1,4 +1,4 @@
-# A Holdfast worker and CLI. The agents come from AGENT_FILE, or from a folder mounted on /app/agents.
+# A Holdfast worker and CLI. /app/agents holds the examples, unless a folder of yours is mounted there.
 ARG PYTHON_IMAGE=python:3.12.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -15,19 +15,20 @@ COPY activities/ activities/
 COPY workflows/ workflows/
 COPY client/ client/
 COPY worker/ worker/
+COPY examples/ examples/
 RUN pip install --no-deps .
 
 FROM ${PYTHON_IMAGE}
-ARG AGENT_FILE=examples/invoice_checker.py
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp holdfast
 COPY --from=build /opt/holdfast /opt/holdfast
-COPY --chmod=644 ${AGENT_FILE} /app/agents/agent.py
+COPY --chmod=755 examples/ /app/agents/
 # HOME is /tmp: the one folder that stays writable when the root file system is read-only.
 ENV PATH=/opt/holdfast/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    HOME=/tmp
+    HOME=/tmp \
+    INVOICE_LEDGER=/tmp/verdicts.jsonl
 WORKDIR /app
 USER 10001:10001
 ENTRYPOINT ["holdfast"]
-CMD ["worker", "/app/agents/agent.py"]
+CMD ["worker", "/app/agents/invoice_checker.py"]

@@ -40,20 +40,19 @@ _BY_STATUS = {
     429: ("ModelRateLimited", True),
 }
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # prices from the package, not from the network
     "LITELLM_MODE": "PRODUCTION",  # no .env file is read
     "MAX_BASE64_LENGTH_FOR_LOGGING": "0",  # no scan of every message on each call
     "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "True",  # a tenth of the CPU in long conversations
     "HF_HUB_OFFLINE": "1",  # no tokenizer is fetched
-    "REPEATED_STREAMING_CHUNK_LIMIT": "1000000000",  # an answer that repeats itself is no outage, to be paid for again
 }
 
 
 def load() -> ModuleType:
     """Import litellm (2 to 4 seconds, so only workers do it, in a thread) and quieten it."""
     # Each time, since litellm reads some of them on every call: its other OpenAI handler posts a 422 twice.
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     return _imported()
 
@@ -66,6 +65,7 @@ def _imported() -> ModuleType:
     litellm.modify_params = True  # the closing call is made without tools, which some providers refuse otherwise
     litellm.drop_params = True  # a setting that this model does not take is left out, not an error
     litellm.telemetry = False
+    setattr(litellm, "REPEATED_STREAMING_CHUNK_LIMIT", 10**9)  # noqa: B010 - repetition is no outage, to be paid again
     _litellm_patches.apply(litellm)
     return litellm
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jsonschema
-from jsonschema.exceptions import SchemaError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast import wire
+from holdfast.activities import schemas
 from holdfast.activities.goals import render
 from holdfast.activities.guard import run_key
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
 from holdfast.bounds import REQUEST_MAX_BYTES, TOOL_OUTPUT_MAX_CHARS, cut, to_json
 from holdfast.calls import LoadedAgent
-from holdfast.errors import AgentNotFound, DefinitionError, HoldfastError, InputInvalid
+from holdfast.errors import AgentNotFound, HoldfastError, InputInvalid
 from holdfast.run import RunRequest
 from holdfast.tools import ToolSpec
 
@@ -44,7 +43,7 @@ class AgentActivities:
     def load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Look the agent up, check the input and render the goal; returns a LoadedAgent's wire form."""
         try:
-            return self._load(RunRequest.read(request)).wire()
+            return self._load(RunRequest.read(request)).model_dump(mode="json")
         except HoldfastError as error:
             raise ApplicationError(cut(str(error)), type=type(error).__name__, non_retryable=True) from None
 
@@ -87,19 +86,8 @@ class AgentActivities:
 
 def check_input(agent: Agent, given: dict[str, Any]) -> None:
     """Raise InputInvalid, with every field's message, for an input that does not fit the agent's schema."""
-    if agent.input_schema is None:
-        return
-    try:
-        validator = jsonschema.validators.validator_for(agent.input_schema)
-        validator.check_schema(agent.input_schema)
-    except SchemaError as error:
-        raise DefinitionError(f"agent {agent.name!r}: input_schema is no JSON schema: {error.message}") from None
-    errors = {
-        ".".join(["input", *map(str, error.absolute_path)]): cut(error.message, 300)
-        for error in validator(agent.input_schema).iter_errors(given)
-    }
-    if errors:
-        raise InputInvalid(errors)
+    if agent.input_schema is not None:
+        schemas.check(agent.input_schema, given, name=f"agent {agent.name!r}: input_schema", where="input")
 
 
 def first_messages(agent: Agent, request: RunRequest) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ class ModelRequest:
 class WantedCall:
     """A tool call as the provider sent it."""
 
+    id: str = ""
+    """The provider's; it may repeat in a run."""
     name: str = ""
     arguments: str = ""
     provider_specific_fields: dict[str, Any] | None = None
@@ -39,6 +41,9 @@ class Answer:
     thinking_blocks: list[dict[str, Any]] = field(default_factory=list)
     provider_specific_fields: dict[str, Any] | None = None
     calls: dict[int, WantedCall] = field(default_factory=dict)
+    """By their order; a stream's index says nothing where a provider numbers every call 0."""
+    open_calls: dict[int, WantedCall] = field(default_factory=dict)
+    """By a stream's index: the call that pieces without an id belong to."""
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
 

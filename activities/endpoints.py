@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
 from holdfast.data import Data
 
 
 class Endpoint(Data):
     """How the models of one pattern are reached; what is left out is litellm's to find (OPENAI_API_KEY, say)."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # an input may be a key in the wrong place
 
     model: str | None = None
     """The name to ask litellm for; `{rest}` stands for what the pattern's `*` matched at its end."""

@@ -9,15 +9,19 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-_START_SECONDS = 0.5
+from temporalio import activity
+
+_START_SECONDS = 2.0
 _STOP_SECONDS = 10.0
+_LEAVE_SECONDS = 0.5
 
 
 class ToolLoops:
-    """One event loop in a thread for all async tools; a new one when it does not take a call within half a second.
+    """One event loop in a thread for all async tools; a new one when it does not take a call within two seconds.
 
-    Tools may therefore share clients and locks made at module level, as in any asyncio program, and a tool that blocks
-    its loop delays only those calls that were on it already.
+    Tools may therefore share clients and locks made at module level, as in any asyncio program. A tool that blocks its
+    loop delays those calls that were on it already; later ones run in a new loop, where what is bound to the old one
+    (a client made at module level, say) fails.
     """
 
     def __init__(self) -> None:
@@ -25,11 +29,11 @@ class ToolLoops:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Run a coroutine there and return its result; a cancellation waits until the coroutine has ended."""
+        """Run a coroutine there and return its result; a cancellation waits at most 10 s for its end."""
         while True:
             loop = self._current()
             call = _Call(make, loop)
-            if await call.started(_START_SECONDS):
+            if await call.started(_patience()):
                 return await call.result()
             if not call.give_up():
                 return await call.result()
@@ -65,13 +69,16 @@ class _Call:
         there.call_soon_threadsafe(self._begin, context=contextvars.copy_context())
 
     def _begin(self) -> None:
-        with self._lock:
+        self._task = self._there.create_task(self._work())
+        self._task.add_done_callback(self._settle)
+
+    async def _work(self) -> Any:
+        with self._lock:  # here and not before: a task that is made in the same turn of the loop may block it first
             if self._abandoned:
-                return
+                return None
             self._begun = True
         self._here.call_soon_threadsafe(self._start.set)
-        self._task = self._there.create_task(self._make())
-        self._task.add_done_callback(self._settle)
+        return await self._make()
 
     def _settle(self, task: asyncio.Task[Any]) -> None:
         self._here.call_soon_threadsafe(self._hand_over, task)
@@ -118,6 +125,12 @@ class _Call:
         await asyncio.wait([self._done], timeout=_STOP_SECONDS)
 
 
+def _patience() -> float:
+    """Return how long a loop may take to begin a call: 2 s, or a third of what a quicker tool may take."""
+    allowed = activity.info().start_to_close_timeout if activity.in_activity() else None
+    return min(_START_SECONDS, allowed.total_seconds() / 3) if allowed else _START_SECONDS
+
+
 def _host(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     running = True
@@ -131,5 +144,5 @@ def _host(loop: asyncio.AbstractEventLoop) -> None:
 async def _leave() -> None:
     """End the loop that this runs on, and its thread, once nothing else runs there."""
     while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - tools start tasks that nobody tells of
-        await asyncio.sleep(_START_SECONDS)
+        await asyncio.sleep(_LEAVE_SECONDS)
     asyncio.get_running_loop().stop()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
 from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError
 
 from holdfast import wire
 from holdfast.activities.answer import Answer, Complete, ModelRequest
@@ -17,7 +19,7 @@ from holdfast.activities.guard import heart
 from holdfast.activities.log import get_logger
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.transcripts import Held, RunKey, TranscriptCache
-from holdfast.activities.turns import clean, record
+from holdfast.activities.turns import grown, record, sayable
 from holdfast.agent import Agent
 from holdfast.bounds import HEARTBEAT_TAIL_BYTES
 from holdfast.calls import ModelCall, Page
@@ -47,11 +49,12 @@ class ModelActivities:
         key = (info.workflow_id or "", info.workflow_run_id or "")
         run = activity.client().get_workflow_handle(key[0], run_id=key[1])
         held = self._cache.held(key)
-        if held.agent is None:
+        agent = held.agent
+        if agent is None:
             if info.attempt > 1:
                 await _forget_the_dead(run)
-            held.agent = Agent.model_validate(await run.query(wire.AGENT, result_type=dict))
-        request = _request(call, held.agent, await self._messages(held, run, call))
+            agent = held.agent = Agent.model_validate(await run.query(wire.AGENT, result_type=dict))
+        request = _request(call, agent, await self._messages(held, run, call))
         answer = Answer(model=call.model)
         showing = asyncio.create_task(_show(answer, self._scrub))
         seconds = request.settings.timeout_seconds
@@ -110,7 +113,8 @@ async def _forget_the_dead(run: WorkflowHandle[Any, Any]) -> None:
         namespace=activity.client().namespace,
         execution=WorkflowExecution(workflow_id=run.id, run_id=run.run_id or ""),
     )
-    await activity.client().workflow_service.reset_sticky_task_queue(request)
+    with contextlib.suppress(RPCError):  # refused or not, the query comes next, and waits that second
+        await activity.client().workflow_service.reset_sticky_task_queue(request)
 
 
 async def _fetch(held: Held, run: WorkflowHandle[Any, Any], length: int) -> None:
@@ -124,7 +128,7 @@ async def _fetch(held: Held, run: WorkflowHandle[Any, Any], length: int) -> None
 
 
 def _request(call: ModelCall, agent: Agent, messages: list[dict[str, Any]]) -> ModelRequest:
-    asked = [dict(message) for message in messages]
+    asked = [sayable(message) for message in messages]
     if agent.instructions:
         asked.insert(0, {"role": "system", "content": agent.instructions})
     tools: list[dict[str, Any]] = []
@@ -148,7 +152,7 @@ async def _show(answer: Answer, scrub: Scrubber) -> None:
     beating, shown = heart(), 0
     while True:
         await asyncio.sleep(_SHOW_EVERY_SECONDS)
-        text = clean(answer.text, scrub)
+        text = grown(answer.text, scrub)
         if len(text) > shown:
             shown = len(text)
             tail = text[-HEARTBEAT_TAIL_BYTES // 4 :]

@@ -10,6 +10,8 @@ from typing import Any
 
 _NAMED_SECRET = re.compile(r"(API_?KEY|_KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
 _SHORTEST = 8
+_TELLING = 4
+"""Characters of a secret's beginning that would say something of it."""
 
 
 class Scrubber:
@@ -21,6 +23,8 @@ class Scrubber:
         }
         longest_first = sorted(self._names, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if self._names else None
+        self._longest = len(longest_first[0]) if longest_first else 0
+        self._beginnings = frozenset(form[:_TELLING] for form in self._names)
 
     @classmethod
     def of_environment(cls, more: Iterable[tuple[str, str]] = ()) -> Scrubber:
@@ -33,6 +37,16 @@ class Scrubber:
         if self._pattern is None:
             return text
         return self._pattern.sub(lambda found: f"[secret {self._names[found.group()]}]", text)
+
+    def without_beginning(self, text: str) -> str:
+        """Return a text that may still grow without its end, where that is the beginning of a secret."""
+        for start in range(max(0, len(text) - self._longest + 1), len(text) - _TELLING + 1):
+            if text[start : start + _TELLING] in self._beginnings and self._begins_secret(text[start:]):
+                return text[:start]
+        return text
+
+    def _begins_secret(self, text: str) -> bool:
+        return any(form.startswith(text) for form in self._names)
 
     def json(self, value: Any) -> Any:
         """Return JSON data without secrets, in keys as well."""

@@ -13,19 +13,20 @@ from holdfast.message import Message, ToolCall, Turn, Usage
 
 _ARGUMENTS_SHOWN_BYTES = 512
 """What is kept of a call's arguments where the whole has no room."""
-_NOTHING_LEFT = "(nothing of this answer could be kept)"
-"""Providers refuse a message that holds neither text nor calls."""
+_NOTHING_SAID = "(no answer)"
+"""What a provider is sent back for a message of neither text nor calls, which it would refuse."""
 
 
 def record(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool = False) -> Turn:
     """Make what is recorded: safe text, ids that are unique in the run, at most 32 calls and 256 KB."""
     room = TURN_MAX_BYTES - 4096
-    text = cut(clean(answer.text, scrub), room // 2)
+    said = grown if partial else clean
+    text = cut(said(answer.text, scrub), room // 2)
     room -= json_size(text)
-    reasoning = cut(clean(answer.reasoning, scrub), room // 4)
+    reasoning = cut(said(answer.reasoning, scrub), room // 4)
     room -= json_size(reasoning)
     extras = scrub.json({"blocks": answer.thinking_blocks, "fields": answer.provider_specific_fields})
-    if _json_size(extras) < room // 2:
+    if not partial and _json_size(extras) < room // 2:
         room -= _json_size(extras)
     else:
         extras = {}
@@ -45,7 +46,7 @@ def record(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool =
         calls.append(call)
     message = Message(
         role="assistant",
-        content=text or (None if calls or partial else _NOTHING_LEFT),
+        content=text or None,
         tool_calls=tuple(calls),
         reasoning_content=reasoning or None,
         thinking_blocks=extras.get("blocks") or None,
@@ -64,6 +65,18 @@ def record(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool =
 def clean(text: str, scrub: Scrubber) -> str:
     """Return a text without secrets and without lone surrogates, which no history can hold."""
     return scrub.text(text.encode(errors="replace").decode())
+
+
+def grown(text: str, scrub: Scrubber) -> str:
+    """Return `clean` text that has not all arrived: without an end that may be the first half of a secret."""
+    return scrub.without_beginning(clean(text, scrub))
+
+
+def sayable(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message as providers take it."""
+    if message["role"] == "assistant" and not message.get("content") and not message.get("tool_calls"):
+        return {**message, "content": _NOTHING_SAID}
+    return dict(message)
 
 
 def _json_size(value: Any) -> int:

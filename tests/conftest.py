@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from holdfast.activities._litellm import ENVIRONMENT
 from tests.support.browser import VARIABLES, pytest_ignore_collect, pytest_sessionstart, pytest_terminal_summary
 
 __all__ = ["pytest_ignore_collect", "pytest_sessionstart", "pytest_terminal_summary"]
@@ -16,6 +17,8 @@ __all__ = ["pytest_ignore_collect", "pytest_sessionstart", "pytest_terminal_summ
 for _name in [name for name in os.environ if name.startswith(("TEMPORAL_", "HOLDFAST_")) and name not in VARIABLES]:
     del os.environ[_name]
 os.environ["TEMPORAL_CONFIG_FILE"] = os.devnull
+# What litellm reads must be there for the whole session, whichever test it is that first imports it.
+os.environ.update(ENVIRONMENT)
 
 _SERVER = pytest.StashKey[Any]()
 

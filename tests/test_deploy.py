@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,6 +17,10 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
+from holdfast.activities.agents import check_input
+from holdfast.run import RunRequest
+from holdfast.worker.discovery import discover
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -213,6 +219,44 @@ def test_image_installs_hash_pinned_dependencies_and_every_package() -> None:
     assert "pip install --no-deps ." in runs
     mapping = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
     assert {f"{folder}/" for folder in mapping.values()} <= set(copied_paths())
+
+
+def test_what_the_dockerfile_copies_before_it_installs_can_be_installed(tmp_path: Path) -> None:
+    steps = dockerfile()
+    before = steps[: steps.index(("RUN", "pip install --no-deps ."))]
+    tree, target = tmp_path / "tree", tmp_path / "target"
+    tree.mkdir()
+    for path in (path for word, rest in before if word == "COPY" for path in rest.split()[:-1]):
+        if (ROOT / path).is_dir():
+            shutil.copytree(ROOT / path, tree / path, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / path, tree)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(tree)]
+    done = subprocess.run(pip, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    for installed in ("worker/host.py", "examples/orders.csv", "examples/invoices/INV-1001.json"):
+        assert (target / "holdfast" / installed).is_file(), installed
+
+
+def test_agents_of_the_image_are_the_examples_and_can_write_on_a_read_only_root() -> None:
+    assert ("COPY", "--chmod=755 examples/ /app/agents/") in dockerfile()
+    source = Path(json.loads(dict(dockerfile())["CMD"])[1])
+    assert source.parent == Path("/app/agents")
+    assert (ROOT / "examples" / source.name).is_file()
+    told = " ".join(rest for word, rest in dockerfile() if word == "ENV")
+    assert "INVOICE_LEDGER=/tmp/" in told
+    assert SERVICES["worker"]["tmpfs"] == ["/tmp"]
+
+
+def test_command_of_the_docs_starts_a_run_that_the_image_serves() -> None:
+    page = (ROOT / "docs/deploy.md").read_text().replace("\\\n", " ")
+    (line,) = [line for line in page.splitlines() if "workflow start" in line]
+    words = shlex.split(line)
+    request = RunRequest.read(json.loads(words[words.index("--input") + 1]))
+    served = discover([str(ROOT / "examples" / Path(SERVICES["worker"]["command"][1]).name)])
+    assert isinstance(request.agent, str)
+    check_input(served.agents[request.agent], request.input)
+    assert list((ROOT / "examples" / Path(str(request.input["folder"])).relative_to("/app/agents")).glob("*.json"))
 
 
 def test_image_runs_holdfast_as_an_unprivileged_user() -> None:

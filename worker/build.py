@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from datetime import timedelta
@@ -35,3 +36,26 @@ def make_worker(
 def identity() -> str:
     """Say who polls: process id and host, by which `holdfast healthcheck --here` finds this machine's worker."""
     return f"{os.getpid()}@{socket.gethostname()}"
+
+
+class Serving:
+    """A worker that is under way, from its registration of search attributes to its last activity's end."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.ended = asyncio.create_task(worker.run())
+        """Done once it has stopped; raises what stopped it."""
+        self._worker = worker
+
+    async def begun(self) -> None:
+        """Wait until it polls; raises what ended it before."""
+        while not self._worker.is_running and not self.ended.done():
+            await asyncio.wait([self.ended], timeout=0.01)
+        if self.ended.done():
+            await self.ended
+
+    async def stop(self) -> None:
+        """Take nothing new, let running activities end within their grace, and wait until it has stopped."""
+        telling = asyncio.create_task(self._worker.shutdown())  # which never returns where a start has failed
+        await asyncio.wait([self.ended])
+        telling.cancel()
+        await self.ended

@@ -23,7 +23,7 @@ from holdfast.event import Event
 from holdfast.examples import invoice_script
 from holdfast.worker.scripted import ScriptedModel
 from holdfast.worker.server import EmbeddedServer, find_binary
-from holdfast.worker.settings import Settings
+from holdfast.worker.settings import read_settings
 
 _EXAMPLES = Path(str(examples.__file__)).parent
 _OUTAGE = "PO-7003"
@@ -34,10 +34,10 @@ _out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 def run(model: str | None, *, keep: bool = False) -> int:
     """Show it all; returns 0 only if all of it happened."""
-    settings = Settings()
-    ledger = settings.folder / "verdicts.jsonl"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     try:
+        settings = read_settings()
+        ledger = settings.folder / "verdicts.jsonl"
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(
                 EmbeddedServer.start(

@@ -5,16 +5,23 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import ValidationError
+
 from holdfast import wire
+from holdfast.activities.failures import text_of
 from holdfast.agent import Agent
-from holdfast.errors import DefinitionError
+from holdfast.bounds import cut
+from holdfast.errors import DefinitionError, HoldfastError, InputInvalid, field_errors
 from holdfast.tools import Tool, ToolSpec
+
+_IMPORTERS = (__file__, importlib.__file__)
 
 
 @dataclass
@@ -77,15 +84,16 @@ def discover(sources: Iterable[str]) -> Registry:
 
 def _load(source: str) -> ModuleType:
     if not source.endswith(".py"):
-        sys.path.insert(0, str(Path.cwd()))
+        here = str(Path.cwd())
+        sys.path.insert(0, here)
         try:
             return importlib.import_module(source)
-        except ModuleNotFoundError as error:
-            if error.name is not None and source.startswith(error.name):
+        except Exception as error:  # noqa: BLE001 - the file's own mistake, told in one line
+            if isinstance(error, ModuleNotFoundError) and error.name is not None and source.startswith(error.name):
                 raise DefinitionError(f"no module is named {source!r}; name a file as FILE.py") from None
-            raise
+            raise _wrong(source, error) from None
         finally:
-            sys.path.remove(str(Path.cwd()))
+            sys.path.remove(here)
     path = Path(source).resolve()
     if not path.is_file():
         raise DefinitionError(f"there is no file {source!r}")
@@ -97,6 +105,31 @@ def _load(source: str) -> ModuleType:
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001 - the file's own mistake, told in one line
+        raise _wrong(source, error) from None
     finally:
         sys.path.remove(str(path.parent))
     return module
+
+
+def _wrong(source: str, error: Exception) -> DefinitionError:
+    """Say in one line what is wrong with a file, and in which of its lines; the values of bad data are left out."""
+    if isinstance(error, ValidationError):
+        said = f"{error.title}: {InputInvalid(field_errors(error))}"
+    elif isinstance(error, HoldfastError):
+        said = str(error)
+    else:
+        said = f"{type(error).__name__}: {text_of(error)}"
+    return DefinitionError(f"{_place(source, error)}: {cut(' '.join(said.split()))}")
+
+
+def _place(source: str, error: Exception) -> str:
+    """Return file and line: the last frame in the file that was imported first, or where the syntax is wrong."""
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename not in _IMPORTERS]
+    frames = [each for each in frames if not each.filename.startswith("<frozen importlib")]
+    if frames:
+        last = [each for each in frames if each.filename == frames[0].filename][-1]
+        return f"{last.filename}:{last.lineno}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    return source

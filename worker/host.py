@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+import temporalio.client
 
 from holdfast import wire
 from holdfast.activities.log import get_logger
@@ -18,11 +21,12 @@ from holdfast.client.presence import pollers
 from holdfast.errors import HoldfastError, NoWorker
 from holdfast.worker import logs
 from holdfast.worker.attributes import register
-from holdfast.worker.build import make_worker
+from holdfast.worker.build import Serving, make_worker
 from holdfast.worker.discovery import Registry, discover
+from holdfast.worker.launch import read_record
 from holdfast.worker.plugin import HoldfastPlugin
 from holdfast.worker.server import EmbeddedServer, find_binary
-from holdfast.worker.settings import Settings
+from holdfast.worker.settings import Settings, read_settings
 
 _log = get_logger("holdfast.host")
 
@@ -66,7 +70,7 @@ def develop(sources: list[str], *, port: int, ui_port: int, task_queue: str | No
     return _reported(work)
 
 
-def set_up(*, address: str | None, namespace: str | None) -> int:
+def set_up(*, address: str | None, namespace: str | None, as_json: bool = False) -> int:
     """Register the search attributes; returns 0 once all can be used."""
 
     async def work() -> int:
@@ -74,15 +78,17 @@ def set_up(*, address: str | None, namespace: str | None) -> int:
         client = await connect(address, namespace)
         if not await register(client, usable_within=90):
             return 1
-        print(
-            f"search attributes are registered in namespace {client.namespace!r}: {', '.join(wire.SEARCH_ATTRIBUTES)}"
-        )
+        names = list(wire.SEARCH_ATTRIBUTES)
+        said = f"search attributes are registered in namespace {client.namespace!r}: {', '.join(names)}"
+        print(json.dumps({"namespace": client.namespace, "search_attributes": names}) if as_json else said)
         return 0
 
     return _reported(work)
 
 
-def check_health(*, here: bool, address: str | None, namespace: str | None, task_queue: str | None) -> int:
+def check_health(
+    *, here: bool, address: str | None, namespace: str | None, task_queue: str | None, as_json: bool = False
+) -> int:
     """Return 0 if the server answers and a worker (of this very host, with `here`) polls the task queue."""
 
     async def work() -> int:
@@ -93,7 +99,8 @@ def check_health(*, here: bool, address: str | None, namespace: str | None, task
             found = [identity for identity in found if identity.endswith(f"@{socket.gethostname()}")]
         if not found:
             raise NoWorker(queue)
-        print(f"healthy: {len(found)} workers poll task queue {queue!r}")
+        said = f"healthy: {len(found)} workers poll task queue {queue!r}"
+        print(json.dumps({"healthy": True, "task_queue": queue, "workers": found}) if as_json else said)
         return 0
 
     return _reported(work)
@@ -103,26 +110,35 @@ async def _serve(registry: Registry, settings: Settings, address: str | None, na
     stopping = _stop_signals()
     plugin = HoldfastPlugin(registry.agents.values(), registry.tools.values(), settings)
     client = await connect(address, namespace)
-    worker = make_worker(client, plugin)
-    running = asyncio.create_task(worker.run())
+    serving = Serving(make_worker(client, plugin))
+    told = asyncio.create_task(stopping.wait())
+    begun = asyncio.create_task(serving.begun())
+    await asyncio.wait([begun, told], return_when=asyncio.FIRST_COMPLETED)
+    if begun.done():
+        await begun
+        _log_start(client, registry, settings, address or configured()["target_host"])
+        await asyncio.wait([serving.ended, told], return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not serving.ended.done():
+        _log.info("worker.stopping", grace_seconds=settings.grace_seconds)
+    await serving.stop()
+    _log.info("worker.stopped")
+    return 0
+
+
+def _log_start(client: temporalio.client.Client, registry: Registry, settings: Settings, address: str) -> None:
+    record = read_record(settings.folder)
+    ui = record.ui_url if record and record.address == address.replace("localhost", "127.0.0.1") else None
     _log.info(
         "worker.started",
         task_queue=settings.task_queue,
-        address=address or configured()["target_host"],
+        address=address,
         namespace=client.namespace,
         agents=sorted(registry.agents),
         tools=sorted(registry.tools),
         pid=os.getpid(),
+        **({"ui": ui} if ui else {}),
     )
-    told = asyncio.create_task(stopping.wait())
-    await asyncio.wait([running, told], return_when=asyncio.FIRST_COMPLETED)
-    if not running.done():
-        _log.info("worker.stopping", grace_seconds=settings.grace_seconds)
-        await worker.shutdown()
-    told.cancel()
-    await running
-    _log.info("worker.stopped")
-    return 0
 
 
 async def _develop(server: EmbeddedServer, registry: Registry, settings: Settings) -> int:
@@ -137,7 +153,7 @@ async def _develop(server: EmbeddedServer, registry: Registry, settings: Setting
 
 def _settings(task_queue: str | None) -> Settings:
     """Read the settings, and let logs go where they say."""
-    settings = Settings(task_queue=task_queue) if task_queue else Settings()
+    settings = read_settings(**({"task_queue": task_queue} if task_queue else {}))
     logs.configure(settings.log_format, settings.log_level, settings.secrets)
     logs.forward_native()
     return settings
@@ -164,8 +180,11 @@ def _reported(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     except HoldfastError as error:
         print(f"holdfast: {error}", file=sys.stderr)
         return 2
-    except ValueError as error:
-        print(f"holdfast: settings: {' '.join(str(error).split())}", file=sys.stderr)
+    except RuntimeError as error:
+        told, status, _ = str(error).partition(": Status {")
+        if not status:
+            raise
+        print(f"holdfast: {told}", file=sys.stderr)  # what Temporal's native part finds wrong: a namespace, say
         return 2
     except KeyboardInterrupt:
         return 130

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +22,7 @@ from typing import IO
 from holdfast.errors import ServerError
 from holdfast.worker.locks import try_lock
 
+_PR_SET_PDEATHSIG = 1
 LOG_LIMIT = 10_000_000
 """Bytes of server.log beyond which the next start begins it anew."""
 
@@ -50,7 +55,6 @@ class Plan:
     folder: Path | None
     port: int
     ui_port: int | None
-    codec_endpoint: str | None
     deadline: float
 
 
@@ -124,8 +128,6 @@ def _open_log(folder: Path | None) -> IO[bytes]:
 
 def _spawn(plan: Plan, port: int, ui: int | None, log: IO[bytes]) -> subprocess.Popen[bytes]:
     flags = ["--port", str(port), *(["--headless"] if ui is None else ["--ui-port", str(ui)])]
-    if plan.codec_endpoint and ui is not None:
-        flags += ["--ui-codec-endpoint", plan.codec_endpoint]
     inherited = []
     with ExitStack() as files:
         if plan.folder:
@@ -143,7 +145,19 @@ def _spawn(plan: Plan, port: int, ui: int | None, log: IO[bytes]) -> subprocess.
             stderr=log,
             pass_fds=inherited,
             start_new_session=True,  # Ctrl-C is for the workers; the server outlives them.
+            preexec_fn=None if plan.folder else _die_with_parent(),
         )
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """Make a server in memory die with its owner, however that ends: nobody else could ever use it.
+
+    Linux sends the signal when the *thread* that forked ends (prctl(2), PR_SET_PDEATHSIG), so only the main one asks.
+    """
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _environment() -> dict[str, str]:

@@ -29,7 +29,7 @@ from holdfast.agent import Agent
 from holdfast.tools import Tool
 from holdfast.worker.attributes import register
 from holdfast.worker.discovery import Registry
-from holdfast.worker.settings import Settings
+from holdfast.worker.settings import Settings, read_settings
 from holdfast.workflows.catalog import AgentList
 from holdfast.workflows.run import AgentRun
 
@@ -51,10 +51,9 @@ class HoldfastPlugin(SimplePlugin):
         settings: Settings | None = None,
         complete: Complete | None = None,
     ) -> None:
-        self.settings = settings or Settings()
+        self.settings = settings or read_settings()
         self.registry = Registry.of(agents, tools)
         self.search_attributes = False
-        self._threads: ThreadPoolExecutor | None = None
         self._warm_up = warm_up if complete is None else None
         parts = _Parts(self.registry, self.settings, complete or _litellm(self.settings), self._may_search)
         super().__init__(
@@ -70,8 +69,8 @@ class HoldfastPlugin(SimplePlugin):
         """Add our workflows and activities, and the settings without which recovery takes many times as long."""
         config = super().configure_worker(config)
         if config.get("activity_executor") is None:
-            self._threads = ThreadPoolExecutor(self.settings.max_concurrent_activities, "holdfast-tool")
-            config["activity_executor"] = self._threads
+            # One for each worker, for a client's plugin serves all of its workers.
+            config["activity_executor"] = _Threads(self.settings.max_concurrent_activities, "holdfast-tool")
         config["sticky_queue_schedule_to_start_timeout"] = _STICKY
         config["max_heartbeat_throttle_interval"] = _THROTTLE
         config["default_heartbeat_throttle_interval"] = _THROTTLE
@@ -89,11 +88,16 @@ class HoldfastPlugin(SimplePlugin):
         try:
             await super().run_worker(worker, next)
         finally:
-            if self._threads is not None:
-                self._threads.shutdown(wait=False, cancel_futures=True)
+            threads = worker.config(active_config=True).get("activity_executor")
+            if isinstance(threads, _Threads):
+                threads.shutdown(wait=False, cancel_futures=True)
 
     def _may_search(self) -> bool:
         return self.search_attributes
+
+
+class _Threads(ThreadPoolExecutor):
+    """The threads of one worker that brought none of its own."""
 
 
 class _Parts:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import uuid
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import temporalio.client
-from temporalio.worker import Worker
 
 from holdfast.activities.answer import Complete
 from holdfast.agent import Agent
@@ -23,10 +21,9 @@ from holdfast.errors import ServerUnavailable
 from holdfast.event import Event
 from holdfast.run import RunResult
 from holdfast.tools import Tool
-from holdfast.worker.build import make_worker
-from holdfast.worker.plugin import HoldfastPlugin
+from holdfast.worker.hosting import Hosting, queue_of_script
 from holdfast.worker.server import EmbeddedServer, find_binary
-from holdfast.worker.settings import Settings
+from holdfast.worker.settings import Settings, read_settings
 
 T = TypeVar("T")
 
@@ -38,6 +35,10 @@ class Runner:
     where none is named and none answers, one is started (or shared) in the folder `.holdfast`. A failed run is a
     result, never an exception. `tools` are those that agents name as text. `close()`, or the end of the process, stops
     everything.
+
+    A run outlives its process: it goes on when the same script is started again, since the task queue is named after
+    the script's path (in a notebook, the folder) and its tools. `task_queue` is a queue of your own name for all of
+    this runner's agents instead.
     """
 
     def __init__(
@@ -48,22 +49,25 @@ class Runner:
         tools: Iterable[Tool[..., Any]] = (),
         settings: Settings | None = None,
         complete: Complete | None = None,
+        task_queue: str | None = None,
     ) -> None:
         self._where = (address, namespace)
         self._tools = tuple(tools)
-        self._settings = settings or Settings()
-        self._complete = complete
+        self._settings = settings or read_settings()
+        self._task_queue = task_queue
         self._portal = Portal()
-        self._hosted = _Hosted(f"runner-{uuid.uuid4().hex[:8]}")
+        self._closed = False
+        self._hosting = Hosting(self._portal, self._settings, complete)
+        self._hosted = _Hosted()
         atexit.register(self.close)
 
     def run_sync(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunResult:
         """Run to the end and return the result; options are those of `run_handle`."""
-        return self._portal.call(self._run(agent, user_message, options))
+        return self._opened().call(self._run(agent, user_message, options))
 
     async def run(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunResult:
         """Run to the end and return the result; options are those of `run_handle`."""
-        return await self._portal.bridge(self._run(agent, user_message, options))
+        return await self._opened().bridge(self._run(agent, user_message, options))
 
     def run_stream(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunStream:
         """Run, and yield events as they happen: `async for event in runner.run_stream(agent, user_message="…")`."""
@@ -81,6 +85,7 @@ class Runner:
         idempotency_key: str | None = None,
     ) -> RunHandle:
         """Start a run and return its handle."""
+        portal = self._opened()
         options = {
             "input": input,
             "thread_id": thread_id,
@@ -88,16 +93,29 @@ class Runner:
             "run_id": run_id,
             "idempotency_key": idempotency_key,
         }
-        client, run = await self._portal.bridge(self._create(agent, user_message, options))
-        return RunHandle(self._portal, client, run)
+        client, run = await portal.bridge(self._create(agent, user_message, options))
+        return RunHandle(portal, client, run)
 
     def close(self) -> None:
-        """Stop the worker, then the server unless others use it; running activities get their grace."""
+        """Stop the worker, then the server unless others use it; running activities get their grace.
+
+        Runs that have not ended wait on the server for the same script. Closing twice does nothing.
+        """
         atexit.unregister(self.close)
-        self._portal.call(self._stop())
-        self._portal.close()
-        if self._hosted.server is not None:
-            self._hosted.server.stop()
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._portal.call(self._stop())
+        finally:
+            self._portal.close()
+            if self._hosted.server is not None:
+                self._hosted.server.stop()
+
+    def _opened(self) -> Portal:
+        if self._closed:
+            raise RuntimeError("this Runner is closed: make another one")
+        return self._portal
 
     def __enter__(self) -> Runner:
         return self
@@ -121,13 +139,8 @@ class Runner:
             if self._hosted.temporal is None:
                 self._hosted.temporal = await self._connect()
             tools = tuple(dict.fromkeys((*self._tools, *agent.functions)))
-            if tools not in self._hosted.workers:
-                plugin = HoldfastPlugin(tools=tools, settings=self._settings, complete=self._complete)
-                queue = f"{self._hosted.name}-{len(self._hosted.workers)}"
-                worker = make_worker(self._hosted.temporal, plugin, task_queue=queue)
-                await worker.__aenter__()
-                self._hosted.workers[tools] = (queue, worker)
-            queue, _ = self._hosted.workers[tools]
+            queue = self._task_queue or queue_of_script(tools)
+            await self._hosting.serve(self._hosted.temporal, queue, tools)
             return AsyncClient(temporal=self._hosted.temporal, task_queue=queue)
 
     async def _connect(self) -> temporalio.client.Client:
@@ -142,21 +155,17 @@ class Runner:
         return await connect(self._hosted.server.address, self._where[1])
 
     async def _stop(self) -> None:
-        for _, worker in self._hosted.workers.values():
-            await worker.shutdown()
-        self._hosted.workers.clear()
+        await self._hosting.stop()
         self._hosted.temporal = None
 
 
 class _Hosted:
     """What a runner has started."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.starting = asyncio.Lock()
         self.temporal: temporalio.client.Client | None = None
         self.server: EmbeddedServer | None = None
-        self.workers: dict[tuple[Tool[..., Any], ...], tuple[str, Worker]] = {}
 
 
 class RunHandle:

@@ -87,7 +87,6 @@ class EmbeddedServer:
         ui_port: int | None = 8233,
         binary: Path | None = None,
         search_attributes: Mapping[str, str] | None = None,
-        codec_endpoint: str | None = None,
         timeout: float = 20.0,
     ) -> Self:
         """Start a server, or attach to the one of this folder, and block until it answers.
@@ -101,7 +100,7 @@ class EmbeddedServer:
         if folder is not None:
             folder = _prepare(folder)
         deadline = time.monotonic() + timeout
-        plan = Plan(find_binary(binary), folder, port, ui_port, codec_endpoint, deadline)
+        plan = Plan(find_binary(binary), folder, port, ui_port, deadline)
         if folder is None:
             process, record = launch(plan)
             server = cls(record, None, None, process)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from holdfast import wire
 from holdfast.activities.endpoints import Endpoint
 from holdfast.bounds import TOOL_OUTPUT_MAX_CHARS
+from holdfast.errors import InputInvalid, field_errors
 
 
 class Settings(BaseSettings):
     """What a worker may be told; `HOLDFAST_TASK_QUEUE=billing`, say, or `HOLDFAST_ENDPOINTS='{"local/*": {…}}'`."""
 
-    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     task_queue: str = wire.TASK_QUEUE
     endpoints: dict[str, Endpoint] = Field(default_factory=dict)
@@ -43,3 +45,15 @@ class Settings(BaseSettings):
     def secrets(self) -> list[tuple[str, str]]:
         """The endpoints' keys, with a name for each."""
         return [(f"endpoint {pattern}", each.key) for pattern, each in self.endpoints.items() if each.key]
+
+
+def read_settings(**given: Any) -> Settings:
+    """Read the settings; InputInvalid names each that is wrong, and shows no value, which may be a key."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        wrong = {f"settings.{field}": message for field, message in field_errors(error).items()}
+    except SettingsError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        wrong = {f"settings.{field[1]}" if field else "settings": "is no JSON"}
+    raise InputInvalid(wrong)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import os
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from temporalio.client import WorkflowFailureError
 
+from holdfast import Agent
 from holdfast.activities.secrets import Scrubber
+from holdfast.worker.scripted import say
+from tests.support.stage import KEY, MODEL, stage
 
 SECRET = st.text(min_size=8, max_size=30).filter(lambda text: "[secret A]" not in text)
 
@@ -98,3 +105,42 @@ def test_other_variables_are_not(name: str) -> None:
 def test_what_settings_hold_is_secret_beside_the_environment() -> None:
     scrub = Scrubber.of_environment([("endpoint scripted/*", "sk-endpoint-01234")])
     assert scrub.text("sk-endpoint-01234") == "[secret endpoint scripted/*]"
+
+
+def test_a_text_that_still_grows_is_shown_without_what_may_be_the_first_half_of_a_secret() -> None:
+    scrub = Scrubber({"KEY": "sk-live-0123456789", "OTHER": 'pass"word'})
+    assert scrub.without_beginning("your key is sk-live-01234") == "your key is "
+    assert scrub.without_beginning("your key is sk-") == "your key is sk-", "three characters say nothing"
+    assert scrub.without_beginning("your key is sk-loud") == "your key is sk-loud"
+    assert scrub.without_beginning('it is {"password": "pass\\"w') == 'it is {"password": "'
+    assert Scrubber({}).without_beginning("sk-live-0123456789") == "sk-live-0123456789"
+
+
+@given(SECRET, st.text(max_size=30))
+def test_no_half_of_a_secret_is_shown_at_any_moment(secret: str, before: str) -> None:
+    scrub = Scrubber({"A": secret})
+    for length in range(4, len(secret)):
+        shown = scrub.without_beginning(scrub.text(before + secret[:length]))
+        assert not shown.endswith(secret[:length])
+
+
+async def test_live_text_and_a_partial_answer_never_hold_the_first_half_of_a_secret(address: str) -> None:
+    answer = say(f"your key is here: {KEY[:-6]}", pace=1.5)
+    async with stage(address, lambda _: answer) as at:
+        handle = await at.start(Agent(name="tells", model=MODEL), message="Go")
+        beats: list[Any] = []
+        for _ in range(60):
+            pending = (await handle.describe()).raw_description.pending_activities
+            beats += [payload.data.decode() for each in pending for payload in each.heartbeat_details.payloads]
+            if any("here: " in each for each in beats):
+                break
+            await asyncio.sleep(0.1)
+        await handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+        assert any("here: " in each for each in beats)
+        history = (await handle.fetch_history()).to_json()
+        recorded = "".join(base64.b64decode(each).decode() for each in re.findall(r'"data": "([^"]*)"', history))
+    assert "your key is here: " in recorded
+    for told in (*beats, recorded):
+        assert KEY[:4] not in told

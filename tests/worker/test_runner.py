@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
+import time
+import traceback
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from holdfast import Agent, Runner, Settings, ToolContext, tool
+from holdfast import Agent, InputInvalid, Runner, Settings, ToolContext, tool
+from holdfast.worker.hosting import queue_of_script
 from holdfast.worker.scripted import ChatRequest, Reply, ScriptedModel, call, fail, say
 from holdfast.worker.server import free_port
 from tests.support.processes import endpoints as endpoints_json
@@ -47,7 +54,11 @@ def _script(request: ChatRequest) -> Reply:
 def runner(address: str) -> Iterator[Runner]:
     with (
         ScriptedModel(_script) as model,
-        Runner(address=address, settings=Settings(endpoints=endpoints(model.url), grace_seconds=1)) as made,
+        Runner(
+            address=address,
+            settings=Settings(endpoints=endpoints(model.url), grace_seconds=1),
+            task_queue=f"runner-{uuid.uuid4().hex[:8]}",
+        ) as made,
     ):
         yield made
 
@@ -129,3 +140,102 @@ def test_a_named_server_that_does_not_answer_is_told_and_no_other_is_started(tmp
     assert done.returncode == 1
     assert "no Temporal server answers" in done.stderr
     assert not (tmp_path / ".holdfast").exists()
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from holdfast import Agent, Runner, ToolContext, tool
+
+@tool
+def slow(context: ToolContext) -> str:
+    "Take long, the first time."
+    Path(f"attempt-{context.attempt}").touch()
+    time.sleep(60 if context.attempt == 1 else 0)
+    return f"done at attempt {context.attempt}"
+
+agent = Agent(name="slow", model="scripted/slow", tools=[slow])
+result = Runner().run_sync(agent, "Go", idempotency_key=sys.argv[1])
+print(result.status, result.final_text, result.tool_executions[0].output, flush=True)
+"""
+
+
+def test_a_script_that_is_killed_goes_on_with_its_run_when_it_is_started_again(address: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(KILLED)
+    command = [sys.executable, str(tmp_path / "script.py"), f"key-{uuid.uuid4()}"]
+    with ScriptedModel(lambda request: call(("slow", {})) if request.turn == 0 else say("Done.")) as model:
+        told = {**os.environ, "TEMPORAL_ADDRESS": address, "HOLDFAST_ENDPOINTS": endpoints_json(model.url)}
+        first = subprocess.Popen(command, cwd=tmp_path, env=told)
+        try:
+            deadline = time.monotonic() + 60
+            while not (tmp_path / "attempt-1").exists():
+                assert time.monotonic() < deadline
+                assert first.poll() is None
+                time.sleep(0.05)
+        finally:
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+        again = subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True, timeout=90)
+        assert again.stdout == "completed Done. done at attempt 2\n", again.stderr
+        assert [request.turn for request in model.requests] == [0, 1]
+
+
+def _cell(answer: str) -> Agent:
+    """Run a notebook's cell: the same names each time, and new functions."""
+
+    @tool
+    def told() -> str:
+        """Tell."""
+        return answer
+
+    return Agent(name="cell", model="scripted/x", tools=[told])
+
+
+@pytest.mark.parametrize("new_runner", [False, True])
+def test_a_cell_that_is_run_again_runs_its_new_functions(address: str, new_runner: bool) -> None:
+    def script(request: ChatRequest) -> Reply:
+        return call(("told", {})) if request.turn == 0 else say("ok")
+
+    with ScriptedModel(script) as model:
+        options: dict[str, Any] = {
+            "address": address,
+            "settings": Settings(endpoints=endpoints(model.url), grace_seconds=1),
+            "task_queue": f"cell-{uuid.uuid4().hex[:8]}",
+        }
+        with Runner(**options) as first, Runner(**options) as second:
+            runners = [first, second] if new_runner else [first, first]
+            for number in range(4):
+                for runner in runners:
+                    result = runner.run_sync(_cell(f"{number}"), "Go")
+                    assert [each.output for each in result.tool_executions] == [f"{number}"]
+
+
+def test_a_queue_is_named_after_the_script_and_its_tools() -> None:
+    assert queue_of_script([note, plus]) == queue_of_script([plus, note]) != queue_of_script([note])
+    assert queue_of_script(_cell("a").functions) == queue_of_script(_cell("b").functions)
+
+
+async def test_a_runner_is_closed_once_and_says_so(address: str) -> None:
+    with ScriptedModel(_script) as model:
+        runner = Runner(
+            address=address,
+            settings=Settings(endpoints=endpoints(model.url)),
+            task_queue=f"closed-{uuid.uuid4().hex[:8]}",
+        )
+        handle = await runner.run_handle(AGENT, "Hello!")
+        await handle.await_result()
+        await asyncio.to_thread(runner.close)
+    runner.close()
+    with pytest.raises(RuntimeError, match="this Runner is closed"):
+        runner.run_sync(AGENT, "Hello!")
+    with pytest.raises(RuntimeError, match="this Runner is closed"):
+        await runner.run(AGENT, "Hello!")
+    with pytest.raises(RuntimeError, match="closed"):
+        await handle.status()
+
+
+def test_a_runner_with_a_wrong_setting_names_it_and_shows_no_value() -> None:
+    os.environ["HOLDFAST_ENDPOINTS"] = '{"x/*": {"api_kee": "sk-live-0123456789"}}'
+    with pytest.raises(InputInvalid, match="api_kee") as wrong:
+        Runner()
+    assert "sk-live" not in "".join(traceback.format_exception(wrong.value))

@@ -70,7 +70,11 @@ async def open_answer(model: ScriptedModel, **options: Any) -> Any:
 async def complete(model: ScriptedModel, *, stream: bool = False, **options: Any) -> Any:
     """Return litellm's answer, a streamed one put together again."""
     answer = await open_answer(model, stream=stream, **options)
-    return litellm.stream_chunk_builder([chunk async for chunk in answer]) if stream else answer
+    if not stream:
+        return answer
+    shown = [chunk async for chunk in answer]
+    # What arrived, usage too: a worker of this process has taught litellm to keep that to itself.
+    return litellm.stream_chunk_builder(answer.chunks or shown)
 
 
 async def texts(model: ScriptedModel) -> AsyncIterator[str]:

@@ -274,6 +274,56 @@ def test_a_server_whose_users_were_killed_is_adopted_and_stopped_at_the_end(tmp_
     assert not answers(user.address)
 
 
+IN_MEMORY = """
+import sys, threading
+from holdfast.worker.server import EmbeddedServer
+def start():
+    global server
+    server = EmbeddedServer.start(None, port=0, ui_port=None)
+if sys.argv[1] == "main":
+    start()
+else:
+    starting = threading.Thread(target=start)
+    starting.start()
+    starting.join()
+print(server.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_server_in_memory_dies_with_an_owner_that_is_killed() -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", IN_MEMORY, "main"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    pid = int(owner.stdout.readline())
+    owner.kill()
+    owner.communicate(timeout=DEADLINE)
+    until(lambda: not alive(pid) or is_zombie(pid))
+
+
+def test_a_server_in_memory_outlives_the_thread_that_started_it() -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", IN_MEMORY, "thread"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    pid = int(owner.stdout.readline())
+    time.sleep(0.5)
+    try:
+        assert alive(pid)
+        assert not is_zombie(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        owner.communicate(timeout=DEADLINE)
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether a process is dead, and only its parent has not heard."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return state.startswith("Z")
+
+
 def test_the_server_does_not_share_the_terminal_session(start: Callable[..., EmbeddedServer]) -> None:
     assert os.getsid(start(None).pid) != os.getsid(0)
 

@@ -1,0 +1,100 @@
+"""The workers of runners: in one process at most one for each task queue, unless two are the same."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import temporalio.client
+
+from holdfast.activities.answer import Complete
+from holdfast.bounds import canonical_json
+from holdfast.client.portal import Portal
+from holdfast.errors import DefinitionError
+from holdfast.tools import Tool
+from holdfast.worker.build import Serving, make_worker
+from holdfast.worker.plugin import HoldfastPlugin
+from holdfast.worker.settings import Settings
+
+Tools = dict[str, Tool[..., Any]]
+Place = tuple[str, str, str]
+"""Address, namespace, task queue."""
+
+_polling: dict[Place, Hosting] = {}
+"""Who began last to poll a place, from this process."""
+
+
+@dataclass
+class Hosting:
+    """One runner's workers; all but the fields is used from its portal's loop only."""
+
+    portal: Portal
+    settings: Settings
+    complete: Complete | None
+    workers: dict[Place, tuple[Tools, Serving]] = field(default_factory=dict)
+
+    async def serve(self, temporal: temporalio.client.Client, queue: str, tools: Iterable[Tool[..., Any]]) -> None:
+        """See that a worker with these tools polls a queue; it keeps those that it had, newer functions for older.
+
+        A worker that would do otherwise is stopped first, another runner's too: a notebook's cell that is run again
+        makes new functions, and maybe a new runner, under the old names.
+        """
+        place = (temporal.service_client.config.target_host, temporal.namespace, queue)
+        brought = {tool.spec.name: tool for tool in tools}
+        known = self._known(place)
+        if known is not None and {**known, **brought} == known:
+            return
+        other = _polling.get(place)
+        if other is not None and other is not self:
+            theirs = other._known(place)
+            same = theirs == brought and (other.settings, other.complete) == (self.settings, self.complete)
+            known = None if same else await other.portal.bridge(other._release(place))
+        elif known is not None:
+            await self._release(place)
+        wanted = {**(known or {}), **brought}
+        for name, tool in (known or {}).items():
+            if origin(wanted[name]) != origin(tool):
+                raise DefinitionError(f"two different tools are named {name!r} on task queue {queue!r}")
+        plugin = HoldfastPlugin(tools=wanted.values(), settings=self.settings, complete=self.complete)
+        serving = Serving(make_worker(temporal, plugin, task_queue=queue))
+        await serving.begun()
+        self.workers[place] = (wanted, serving)
+        _polling[place] = self
+
+    async def stop(self) -> None:
+        """Stop all of its workers at once; running activities get their grace."""
+        await asyncio.gather(*(self._release(place) for place in list(self.workers)))
+
+    def _known(self, place: Place) -> Tools | None:
+        tools, serving = self.workers.get(place, ({}, None))
+        return tools if serving is not None and not serving.ended.done() else None
+
+    async def _release(self, place: Place) -> Tools | None:
+        """Stop the worker of a place, and return the tools that it had."""
+        tools, serving = self.workers.pop(place, (None, None))
+        if _polling.get(place) is self:
+            del _polling[place]
+        if serving is not None and not serving.ended.done():
+            await serving.stop()
+        return tools
+
+
+def queue_of_script(tools: Iterable[Tool[..., Any]]) -> str:
+    """Name the task queue of a script with these tools: the same whenever it is started, another where they differ.
+
+    A notebook or a prompt has no script; its folder stands for it.
+    """
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    script = str(Path(path).resolve() if path else Path.cwd())
+    told = sorted(canonical_json([*origin(tool), tool.spec.wire()]) for tool in tools)
+    return f"runner-{hashlib.sha256(canonical_json([script, *told]).encode()).hexdigest()[:16]}"
+
+
+def origin(tool: Tool[..., Any]) -> tuple[str, str]:
+    """Return where a tool's function is defined: its module, and its name there."""
+    return tool.function.__module__, tool.function.__qualname__

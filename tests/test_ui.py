@@ -58,7 +58,7 @@ async def _timeline(page: Page, url: str) -> list[str]:
     heading = page.get_by_role("heading", name="Timeline")
     rows: list[str] = []
     async with asyncio.timeout(60):
-        while not {"agent.load", "model.call • step 5 · scripted/invoices"} <= {*rows}:
+        while not {"agent.load • invoice-checker", "model.call • step 5 · scripted/invoices"} <= {*rows}:
             await heading.evaluate("each => each.scrollIntoView()")
             await asyncio.sleep(0.2)
             texts = await page.locator("#event-history-timeline-graph li").all_inner_texts()

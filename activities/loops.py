@@ -41,7 +41,7 @@ class ToolLoops:
 
     def _current(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
+            if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=_host, args=(self._loop,), name="holdfast-tools", daemon=True).start()
             return self._loop
@@ -133,16 +133,19 @@ def _patience() -> float:
 
 def _host(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    running = True
-    while running:
-        with contextlib.suppress(SystemExit, KeyboardInterrupt):  # from a task of a tool's own: the others go on
+    while loop not in _leaving:  # a tool may stop the loop, or end a task of its own with SystemExit: the others go on
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):
             loop.run_forever()
-            running = False
+    _leaving.discard(loop)
     loop.close()
+
+
+_leaving: set[asyncio.AbstractEventLoop] = set()
 
 
 async def _leave() -> None:
     """End the loop that this runs on, and its thread, once nothing else runs there."""
     while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - tools start tasks that nobody tells of
         await asyncio.sleep(_LEAVE_SECONDS)
+    _leaving.add(asyncio.get_running_loop())
     asyncio.get_running_loop().stop()

@@ -38,9 +38,11 @@ def activity_of(tool: Tool[..., Any], scrub: Scrubber, loops: ToolLoops) -> Call
     def run_sync(arguments: Any = None) -> Any:
         try:
             return recordable(tool.function(**_bound(tool, arguments, scrub)), scrub)
-        except (ApplicationError, CancelledError):
+        except ApplicationError:
             raise
         except BaseException as error:
+            if isinstance(error, CancelledError) and activity.is_cancelled():
+                raise
             raise _failed(error, tool.spec.name) from error
 
     return run_sync

@@ -10,7 +10,7 @@ from temporalio.client import Plugin
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
 
-from holdfast.errors import ServerUnavailable
+from holdfast.errors import HoldfastError, ServerUnavailable
 
 DEFAULT_ADDRESS = "localhost:7233"
 _SECONDS = 2.5
@@ -18,7 +18,7 @@ _SECONDS = 2.5
 
 def configured(address: str | None = None, namespace: str | None = None, api_key: str | None = None) -> dict[str, Any]:
     """Return the connection options: what is given here, else TEMPORAL_* variables or profile, else localhost."""
-    options: dict[str, Any] = dict(ClientConfigProfile.load().to_client_connect_config())
+    options = _profile()
     if address is not None:
         options["target_host"] = address
     if namespace is not None:
@@ -31,7 +31,19 @@ def configured(address: str | None = None, namespace: str | None = None, api_key
 
 def is_named(address: str | None = None) -> bool:
     """Say whether somebody named a server, here or in the environment or the profile."""
-    return address is not None or "target_host" in ClientConfigProfile.load().to_client_connect_config()
+    return address is not None or "target_host" in _profile()
+
+
+def _profile() -> dict[str, Any]:
+    try:
+        return dict(ClientConfigProfile.load().to_client_connect_config())
+    except Exception as error:  # noqa: BLE001 - its native part raises an error of its own that has no public name
+        raise HoldfastError(f"Temporal's configuration can't be read: {' '.join(str(error).split())}") from None
+
+
+async def connect_embedded(address: str) -> temporalio.client.Client:
+    """Connect to a server of our own, whatever the environment says of another's keys and TLS."""
+    return await _connected({"target_host": address}, ())
 
 
 async def connect(
@@ -42,7 +54,10 @@ async def connect(
     plugins: tuple[Plugin, ...] = (),
 ) -> temporalio.client.Client:
     """Connect within 2.5 seconds, or raise ServerUnavailable."""
-    options = configured(address, namespace, api_key)
+    return await _connected(configured(address, namespace, api_key), plugins)
+
+
+async def _connected(options: dict[str, Any], plugins: tuple[Plugin, ...]) -> temporalio.client.Client:
     options.setdefault("data_converter", pydantic_data_converter)
     connecting = temporalio.client.Client.connect(**options, plugins=plugins)
     try:

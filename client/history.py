@@ -10,7 +10,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowExecutionDescription
 
 from holdfast.client.rpc import describe, translated
-from holdfast.errors import InputInvalid, RunNotFound
+from holdfast.errors import HoldfastError, InputInvalid, RunNotFound
 
 _CURSOR = re.compile(r"([0-9a-f-]{36})/([0-9]{1,9})\.[0-9]{1,9}")
 
@@ -46,12 +46,14 @@ async def read(client: Client, run_id: str, *, live: bool = False) -> AsyncItera
 
     The run id is Temporal's workflow id; Temporal's own run ids are the links of the chain behind it.
     """
-    link: str | None = _first_link(await describe(client, run_id))
+    link: str | None = await _standing(client, run_id, _first_link(await describe(client, run_id)))
     while link:
         handle = client.get_workflow_handle(run_id, run_id=link)
         following = None
         with translated(client, run_id):
             async for event in handle.fetch_history_events(wait_new_event=live):
+                if event.HasField("workflow_execution_terminated_event_attributes"):
+                    await _refuse_if_reset(client, run_id, link)
                 yield Line(link, event)
                 if event.HasField("workflow_execution_continued_as_new_event_attributes"):
                     following = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
@@ -70,9 +72,29 @@ async def find_cursor(client: Client, run_id: str, text: str) -> Cursor:
             link = await client.get_workflow_handle(run_id, run_id=cursor.link).describe()
     except RunNotFound:
         raise cursor.refused() from None
-    if _first_link(link) != _first_link(description) or cursor.event_id > link.history_length:
+    replaced = _reset_to(link) is not None
+    if replaced or _first_link(link) != _first_link(description) or cursor.event_id > link.history_length:
         raise cursor.refused()
     return cursor
+
+
+async def _standing(client: Client, run_id: str, link: str) -> str:
+    """Follow resets (`temporal workflow reset`): a new link then stands for the old one, whose beginning it repeats."""
+    while True:
+        with translated(client, run_id):
+            following = _reset_to(await client.get_workflow_handle(run_id, run_id=link).describe())
+        if following is None:
+            return link
+        link = following
+
+
+async def _refuse_if_reset(client: Client, run_id: str, link: str) -> None:
+    if await _standing(client, run_id, link) != link:
+        raise HoldfastError(f"run {run_id!r} was reset to an earlier event: read it again from its first")
+
+
+def _reset_to(description: WorkflowExecutionDescription) -> str | None:
+    return description.raw_description.workflow_extended_info.reset_run_id or None
 
 
 def _first_link(description: WorkflowExecutionDescription) -> str:

@@ -141,10 +141,13 @@ class AsyncRuns:
         """
         temporal = await self._client.temporal()
         await self._describe(run_id)
-        closing = asyncio.ensure_future(_closed(temporal, run_id))
         try:
             async with asyncio.timeout(timeout):
-                await while_served(temporal, run_id, closing, poll_interval)
+                closed = False
+                while not closed:  # a reset closes a link, but not the run
+                    closing = asyncio.ensure_future(_closed(temporal, run_id))
+                    await while_served(temporal, run_id, closing, poll_interval)
+                    closed = (await self.status(run_id)).closed
         except TimeoutError:
             status = (await self.status(run_id)).status
             raise TimeoutError(f"run {run_id!r} has not ended within {timeout:g} s: it is {status}") from None

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.enums.v1 import EventType as Kind
 from temporalio.api.history.v1 import HistoryEvent
@@ -132,12 +133,15 @@ class Timeline:
 
     async def _activity_completed(self, scheduled_id: int, result: Any) -> None:
         call = self._open.pop(scheduled_id)
-        if call.name == wire.AGENT_LOAD:
-            self._loaded(LoadedAgent.recorded(result))
-        elif call.name == wire.MODEL_CALL and self.state is not None:
-            self._turned(Turn.recorded(result), call)
-        elif self.state is not None:
-            self._returned(call, result)
+        try:
+            if call.name == wire.AGENT_LOAD:
+                self._loaded(LoadedAgent.recorded(result))
+            elif call.name == wire.MODEL_CALL and self.state is not None:
+                self._turned(Turn.recorded(result), call)
+            elif self.state is not None:
+                self._returned(call, result)
+        except ValidationError:  # completed by hand, with something else: the run fails of it, and its end says so
+            return
 
     def _returned(self, call: Span, result: Any) -> None:
         outcome = from_output(result, call.milliseconds(self._line.event))

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_type_hints, ov
 
 import docstring_parser
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, create_model
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, core_schema
 
 from holdfast.data import Data
@@ -195,6 +196,8 @@ def _read_arguments(function: Callable[..., Any], documented: docstring_parser.D
             context_name = parameter.name
             continue
         told: dict[str, Any] = {"description": described[parameter.name]} if described.get(parameter.name) else {}
+        if isinstance(parameter.default, FieldInfo):
+            raise DefinitionError(f"{where}: write {parameter.name}: Annotated[…, Field(…)] = default")
         default = PydanticUndefined if parameter.default is parameter.empty else parameter.default
         fields[f"argument_{len(names)}"] = (hints[parameter.name], Field(default, alias=parameter.name, **told))
         names.append(parameter.name)

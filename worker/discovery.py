@@ -74,6 +74,8 @@ def discover(sources: Iterable[str]) -> Registry:
     tools: list[Tool[..., Any]] = []
     for source in sources:
         module = _load(source)
+        if not any(isinstance(value, Agent | Tool) for value in vars(module).values()):
+            raise DefinitionError(f"{source} defines no agent and no tool at its top level")
         for value in vars(module).values():
             if isinstance(value, Agent) and value not in agents:
                 agents.append(value)
@@ -84,35 +86,40 @@ def discover(sources: Iterable[str]) -> Registry:
 
 def _load(source: str) -> ModuleType:
     if not source.endswith(".py"):
-        here = str(Path.cwd())
-        sys.path.insert(0, here)
+        _reach(Path.cwd())
         try:
             return importlib.import_module(source)
-        except Exception as error:  # noqa: BLE001 - the file's own mistake, told in one line
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the file's own mistake, told in one line
             if isinstance(error, ModuleNotFoundError) and error.name is not None and source.startswith(error.name):
                 raise DefinitionError(f"no module is named {source!r}; name a file as FILE.py") from None
             raise _wrong(source, error) from None
-        finally:
-            sys.path.remove(here)
     path = Path(source).resolve()
     if not path.is_file():
         raise DefinitionError(f"there is no file {source!r}")
+    for known in list(sys.modules.values()):
+        if getattr(known, "__file__", None) == str(path):
+            return known  # another file has imported it
     spec = importlib.util.spec_from_file_location(f"holdfast_source_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    sys.path.insert(0, str(path.parent))
+    sys.modules.setdefault(path.stem, module)  # a file beside it that imports it gets this very module
+    _reach(path.parent)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - the file's own mistake, told in one line
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the file's own mistake, told in one line
         raise _wrong(source, error) from None
-    finally:
-        sys.path.remove(str(path.parent))
     return module
 
 
-def _wrong(source: str, error: Exception) -> DefinitionError:
+def _reach(folder: Path) -> None:
+    """Let a file import its neighbours, as `python FILE` would, also later, inside its tools."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _wrong(source: str, error: BaseException) -> DefinitionError:
     """Say in one line what is wrong with a file, and in which of its lines; the values of bad data are left out."""
     if isinstance(error, ValidationError):
         said = f"{error.title}: {InputInvalid(field_errors(error))}"
@@ -123,7 +130,7 @@ def _wrong(source: str, error: Exception) -> DefinitionError:
     return DefinitionError(f"{_place(source, error)}: {cut(' '.join(said.split()))}")
 
 
-def _place(source: str, error: Exception) -> str:
+def _place(source: str, error: BaseException) -> str:
     """Return file and line: the last frame in the file that was imported first, or where the syntax is wrong."""
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename not in _IMPORTERS]
     frames = [each for each in frames if not each.filename.startswith("<frozen importlib")]

@@ -16,7 +16,7 @@ import temporalio.client
 
 from holdfast import wire
 from holdfast.activities.log import get_logger
-from holdfast.client.connect import configured, connect
+from holdfast.client.connect import configured, connect, connect_embedded
 from holdfast.client.presence import pollers
 from holdfast.errors import HoldfastError, NoWorker
 from holdfast.worker import logs
@@ -58,6 +58,7 @@ def develop(sources: list[str], *, port: int, ui_port: int, task_queue: str | No
     def work() -> Coroutine[Any, Any, int]:
         settings = _settings(task_queue)
         registry = discover(sources)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a server which starts is not left behind
         server = EmbeddedServer.start(
             settings.folder,
             port=port,
@@ -106,10 +107,16 @@ def check_health(
     return _reported(work)
 
 
-async def _serve(registry: Registry, settings: Settings, address: str | None, namespace: str | None) -> int:
+async def _serve(
+    registry: Registry,
+    settings: Settings,
+    address: str | None,
+    namespace: str | None,
+    owned: str | None = None,
+) -> int:
     stopping = _stop_signals()
     plugin = HoldfastPlugin(registry.agents.values(), registry.tools.values(), settings)
-    client = await connect(address, namespace)
+    client = await (connect(address, namespace) if owned is None else connect_embedded(owned))
     serving = Serving(make_worker(client, plugin))
     told = asyncio.create_task(stopping.wait())
     begun = asyncio.create_task(serving.begun())
@@ -146,7 +153,7 @@ async def _develop(server: EmbeddedServer, registry: Registry, settings: Setting
         print(f"Temporal server  {server.address}\nTemporal UI      {server.ui_url}", flush=True)
         if server.address.rpartition(":")[2] != "7233":
             print(f"For clients      export TEMPORAL_ADDRESS={server.address}", flush=True)
-        return await _serve(registry, settings, server.address, "default")
+        return await _serve(registry, settings, server.address, "default", owned=server.address)
     finally:
         await asyncio.to_thread(server.stop)
 

@@ -59,6 +59,7 @@ def forward_native() -> None:
 
 def _temporal_context(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
     """Take the run's names out of Temporal's nested context."""
+    event.pop("temporal_log", None)
     for key in ("temporal_workflow", "temporal_activity"):
         context = event.pop(key, None)
         if isinstance(context, dict):

@@ -13,7 +13,7 @@ import temporalio.client
 
 from holdfast.activities.answer import Complete
 from holdfast.agent import Agent
-from holdfast.client.connect import connect, is_named
+from holdfast.client.connect import connect, connect_embedded, is_named
 from holdfast.client.portal import Portal
 from holdfast.client.runs import AsyncClient
 from holdfast.client.views import RunSummary
@@ -152,7 +152,7 @@ class Runner:
         binary = find_binary(self._settings.temporal_bin)
         folder: Path = self._settings.folder
         self._hosted.server = await asyncio.to_thread(EmbeddedServer.start, folder, binary=binary)
-        return await connect(self._hosted.server.address, self._where[1])
+        return await connect_embedded(self._hosted.server.address)
 
     async def _stop(self) -> None:
         await self._hosting.stop()

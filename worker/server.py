@@ -158,10 +158,13 @@ class EmbeddedServer:
 
 def _prepare(folder: Path) -> Path:
     folder = folder.expanduser().resolve()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+    except OSError as error:
+        raise ServerError(f"the folder {folder} can't be used: {error.strerror}") from None
     return folder
 
 

@@ -18,7 +18,9 @@ from holdfast.errors import InputInvalid, field_errors
 class Settings(BaseSettings):
     """What a worker may be told; `HOLDFAST_TASK_QUEUE=billing`, say, or `HOLDFAST_ENDPOINTS='{"local/*": {…}}'`."""
 
-    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="HOLDFAST_", env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     task_queue: str = wire.TASK_QUEUE
     endpoints: dict[str, Endpoint] = Field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -71,7 +72,7 @@ def parse_pairs(pairs: list[str] | None) -> dict[str, Any]:
             raise InputInvalid({"input": f"{pair!r} is not key=value"})
         try:
             found[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[key] = value
     return found
 
@@ -95,6 +96,8 @@ def main() -> None:
     """Run the command line; errors that a person can mend are one line, without a traceback."""
     from holdfast.client.cli import agents_commands, host_commands, run_commands  # noqa: F401 - they register themselves
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has no é shows it all the same
     code: int | str | None = 0
     try:
         app(standalone_mode=True)
@@ -106,6 +109,9 @@ def main() -> None:
     except BrokenPipeError:
         code = 141
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing is left to flush
+    except OSError as error:
+        print(f"holdfast: {error}", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt:
         code = 130
     except Exception as error:

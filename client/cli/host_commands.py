@@ -11,6 +11,9 @@ from holdfast.client.cli.app import AsJson, Where, app
 Sources = Annotated[list[str], typer.Argument(help="Python files (*.py) or modules that define agents and tools.")]
 
 
+Port = Annotated[int, typer.Option(min=0, max=65_535, help="A free one is used where it is taken.")]
+
+
 @app.command()
 def worker(sources: Sources) -> None:
     """Serve runs of the agents defined in SOURCES, until SIGTERM or Ctrl-C; settings are HOLDFAST_* variables."""
@@ -22,8 +25,12 @@ def worker(sources: Sources) -> None:
 @app.command()
 def dev(
     sources: Sources,
-    port: Annotated[int, typer.Option(help="The server's port; a free one where it is taken.")] = 7233,
-    ui_port: Annotated[int, typer.Option(help="The Web UI's port; a free one where it is taken.")] = 8233,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="The server's port; a free one where it is taken.")
+    ] = 7233,
+    ui_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="The Web UI's port; a free one where it is taken.")
+    ] = 8233,
 ) -> None:
     """Run an embedded Temporal server (kept in the folder .holdfast) and a worker in one, for development."""
     from holdfast.worker import host

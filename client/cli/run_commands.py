@@ -59,10 +59,12 @@ def list_runs(
     agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
     status: Annotated[str | None, typer.Option(help="Only runs of this status.")] = None,
     thread: Annotated[str | None, typer.Option(help="Only runs of this thread.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the latest first.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, help="At most so many: the open ones, then the last closed.")
+    ] = 50,
     json: AsJson = False,
 ) -> None:
-    """List runs, the latest first."""
+    """List runs, the open and the last closed ones, shown latest first."""
     with client() as holdfast:
         found = holdfast.runs.list(agent, status=status, thread_id=thread, limit=limit)
     if not json:

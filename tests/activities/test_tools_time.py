@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.exceptions import CancelledError as TemporalCancelled
 
 from holdfast import Agent, Limits, Tool, ToolContext, tool
 from holdfast.worker.scripted import ChatRequest, Reply, Script, call, say
@@ -294,3 +295,36 @@ async def test_tools_run_side_by_side_as_many_as_the_limit_allows(address: str, 
         assert told(at, "Go") == [str(each) for each in range(20)]
         assert most == 5
         assert time.monotonic() - began < 5  # 1.2 s of rest where one after the other would take 6
+
+
+@tool
+async def stop_the_loop() -> str:
+    """Stop the loop that it runs on."""
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.1)
+    return "went on"
+
+
+@tool
+def give_up() -> str:
+    """Raise a cancellation that nobody asked for."""
+    raise TemporalCancelled("of my own")
+
+
+async def test_a_tool_that_stops_its_loop_harms_no_other_and_an_unasked_cancellation_is_its_own_error(
+    address: str,
+) -> None:
+    def script(request: ChatRequest) -> Reply:
+        if request.turn < 2:
+            return call(("stop_the_loop", {}), ("give_up", {}))
+        return say("done")
+
+    odd = Agent(name="odd", model=MODEL, tools=[stop_the_loop, give_up])
+    async with stage(address, script, [odd]) as at:
+        result = await at.run("odd", message="Go")
+        assert result.status == "completed"
+        stopped = [each for each in result.tool_executions if each.tool_name == "stop_the_loop"]
+        assert [(each.success, each.output) for each in stopped] == [(True, "went on")] * 2
+        gave_up = [each for each in result.tool_executions if each.tool_name == "give_up"]
+        assert all("of my own" in str(each.error) for each in gave_up)
+        assert not any("WorkerLost" in str(each.error) for each in gave_up)

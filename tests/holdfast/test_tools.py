@@ -288,3 +288,11 @@ def test_a_spec_is_frozen_and_refuses_unknown_fields() -> None:
         ToolSpec.model_validate({"name": "x", "requires": "approval"})
     with pytest.raises(ValidationError, match="frozen"):
         book.spec.name = "other"
+
+
+def test_a_field_as_a_default_is_refused_since_the_function_would_receive_it() -> None:
+    def wrong(number: int = Field(3, gt=1)) -> int:
+        return number
+
+    with pytest.raises(DefinitionError, match="Annotated"):
+        tool(wrong)

@@ -107,5 +107,46 @@ def test_a_namespace_that_is_not_there_is_one_line(address: str, tmp_path: Path)
     (tmp_path / "agents.py").write_text("from holdfast import Agent\na = Agent(name='a', model='m')\n")
     done = holdfast("--address", address, "--namespace", "nowhere", "worker", str(tmp_path / "agents.py"))
     assert done.returncode == 2
-    assert "Namespace nowhere was not found" in done.stderr.splitlines()[-1]
+    assert "holdfast: Worker validation failed: Namespace nowhere was not found" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("x = 1", "defines no agent and no tool"),
+        ("import sys\nsys.exit('boom')", "boom"),
+        ("import sys\nsys.exit()", "SystemExit"),
+    ],
+)
+def test_a_file_that_brings_nothing_is_refused(address: str, tmp_path: Path, source: str, said: str) -> None:
+    (tmp_path / "nothing.py").write_text(source)
+    done = holdfast("--address", address, "worker", str(tmp_path / "nothing.py"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert said in done.stderr
+    assert "nothing.py" in done.stderr
+
+
+def test_dev_uses_its_own_server_whatever_the_environment_says_of_another(tmp_path: Path) -> None:
+    (tmp_path / "agents.py").write_text("from holdfast import Agent\na = Agent(name='a', model='m')\n")
+    told = {"TEMPORAL_API_KEY": "a-cloud-key", "TEMPORAL_TLS": "true"}
+    arguments = ("dev", "agents.py", "--port", "0", "--ui-port", "0")
+    with hosting(*arguments, env=told, log=tmp_path / "dev.log", cwd=tmp_path) as process:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("folder", ["afile", "afile/below"])
+def test_a_folder_that_can_not_be_used_is_one_line(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "afile").write_text("")
+    (tmp_path / "agents.py").write_text("from holdfast import Agent\na = Agent(name='a', model='m')\n")
+    done = holdfast("dev", "agents.py", env={"HOLDFAST_FOLDER": folder}, cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "can't be used" in done.stderr
+
+
+def test_a_wrong_temporal_profile_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "temporal.toml").write_text("no toml")
+    done = holdfast("runs", "list", env={"TEMPORAL_CONFIG_FILE": str(tmp_path / "temporal.toml")})
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "configuration" in done.stderr

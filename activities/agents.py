@@ -17,7 +17,7 @@ from holdfast.agent import Agent
 from holdfast.bounds import REQUEST_MAX_BYTES, TOOL_OUTPUT_MAX_CHARS, cut, to_json
 from holdfast.calls import LoadedAgent
 from holdfast.errors import AgentNotFound, HoldfastError, InputInvalid
-from holdfast.run import RunRequest
+from holdfast.request import RunRequest
 from holdfast.tools import ToolSpec
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast.agent import Agent
 from holdfast.bounds import canonical_json, cut_chars, json_size
-from holdfast.calls import Reference
+from holdfast.carried import Reference
 from holdfast.message import chain, tool_message, tool_text
 
 _MOST_RUNS = 10_000

@@ -36,7 +36,8 @@ from holdfast.errors import (
     field_errors,
 )
 from holdfast.event import Event
-from holdfast.run import RunResult, UserMessage
+from holdfast.request import UserMessage
+from holdfast.run import RunResult
 
 
 class AsyncClient:

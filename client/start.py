@@ -24,7 +24,7 @@ from holdfast.bounds import canonical_json, cut, pairs, summary
 from holdfast.client.rpc import translated
 from holdfast.client.views import RunSummary
 from holdfast.errors import InputInvalid
-from holdfast.run import RunRequest
+from holdfast.request import RunRequest
 
 _WORKFLOW_TASK_SECONDS = 4
 """A worker that dies inside a workflow task is noticed after this long; the server's own default is 10 s. Long replays

@@ -21,7 +21,8 @@ from holdfast.errors import InputInvalid
 from holdfast.event import Event, EventType
 from holdfast.ids import step_of_call
 from holdfast.message import Message, Turn, tool_text
-from holdfast.run import RunError, RunRequest, RunResult, UserMessage
+from holdfast.request import RunRequest, UserMessage
+from holdfast.run import RunError, RunResult
 from holdfast.workflows.admission import Admitted, Refused
 from holdfast.workflows.outcomes import from_failure, from_output, named
 from holdfast.workflows.state import CallTools, RunState, ToolOutcome, refusal

@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.agent import Agent, Limits, ModelSettings
+    from holdfast.agent import Agent, Compaction, Interaction, Limits, ModelSettings
+    from holdfast.builtins import ask_user, sleep, wait_until
     from holdfast.client import AsyncClient, Client, Run, RunSummary
     from holdfast.errors import (
         AgentNotFound,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     )
     from holdfast.event import Event
     from holdfast.message import Message, ToolCall, Usage
-    from holdfast.run import RunRequest, RunResult, ToolExecution
+    from holdfast.request import RunRequest
+    from holdfast.run import RunResult, ToolExecution
     from holdfast.tools import Tool, ToolContext, ToolSpec, tool
     from holdfast.worker import HoldfastPlugin, Runner, Settings
 
@@ -35,12 +37,14 @@ _WHERE = {
     "AgentNotFound": "errors",
     "AsyncClient": "client",
     "Client": "client",
+    "Compaction": "agent",
     "DefinitionError": "errors",
     "Event": "event",
     "HoldfastError": "errors",
     "HoldfastPlugin": "worker",
     "IdempotencyConflict": "errors",
     "InputInvalid": "errors",
+    "Interaction": "agent",
     "Limits": "agent",
     "Message": "message",
     "ModelSettings": "agent",
@@ -49,7 +53,7 @@ _WHERE = {
     "RunClosed": "errors",
     "RunExists": "errors",
     "RunNotFound": "errors",
-    "RunRequest": "run",
+    "RunRequest": "request",
     "RunResult": "run",
     "RunSummary": "client",
     "Runner": "worker",
@@ -62,7 +66,10 @@ _WHERE = {
     "ToolExecution": "run",
     "ToolSpec": "tools",
     "Usage": "message",
+    "ask_user": "builtins",
+    "sleep": "builtins",
     "tool": "tools",
+    "wait_until": "builtins",
 }
 
 __all__ = [
@@ -70,12 +77,14 @@ __all__ = [
     "AgentNotFound",
     "AsyncClient",
     "Client",
+    "Compaction",
     "DefinitionError",
     "Event",
     "HoldfastError",
     "HoldfastPlugin",
     "IdempotencyConflict",
     "InputInvalid",
+    "Interaction",
     "Limits",
     "Message",
     "ModelSettings",
@@ -97,7 +106,10 @@ __all__ = [
     "ToolExecution",
     "ToolSpec",
     "Usage",
+    "ask_user",
+    "sleep",
     "tool",
+    "wait_until",
 ]
 __version__ = "0.1.0"
 

@@ -39,11 +39,37 @@ class ModelSettings(Data):
         return self.model_dump(exclude={"stream", "timeout_seconds", "max_attempts"}, exclude_none=True)
 
 
+InteractionMode = Literal["headless", "external", "interactive"]
+
+
+class Interaction(Data):
+    """What a run does when it needs a person: to approve a tool call, or to answer a question."""
+
+    mode: InteractionMode = "external"
+    """external: wait for `decide` and `answer`. interactive: the same, and the command line asks whoever watches.
+    headless: nobody is there, so fall back at once."""
+    timeout_seconds: float | None = Field(default=None, gt=0, le=10 * 365 * 86_400)
+    """Seconds to wait for a person; None waits for as long as it takes."""
+    fallback: Literal["deny", "approve"] = "deny"
+    """What becomes of an approval that nobody gave in time. A question is told to the model as unanswered."""
+
+
+class Compaction(Data):
+    """When a transcript has grown long, its oldest whole turns are summarised by the model."""
+
+    at_tokens: int = Field(default=100_000, ge=500)
+    """Tokens of a model call's input, as the provider counts them, past which the next one is preceded by it."""
+    keep_tokens: int = Field(default=20_000, ge=0)
+    """Tokens of the latest turns that stay as they are, by estimate (4 characters each)."""
+    model: str | None = Field(default=None, min_length=1, max_length=200)
+    """The model that writes the summary; the agent's own by default."""
+
+
 class Limits(Data):
     """Bounds of one run, all exact: a limit of 2 makes 2 calls, never 3.
 
     A limit is reached when its count is used up. The last model call that a limit allows is made without tools and asks
-    for an answer from what is known, and the run ends `degraded`.
+    for an answer from what is known, and the run ends `degraded`. Counts begin anew when a closed run is resumed.
     """
 
     max_steps: int = Field(default=50, ge=1)
@@ -56,6 +82,13 @@ class Limits(Data):
     """Tool calls under way at once."""
     max_tool_calls_per_turn: int = Field(default=TURN_MAX_TOOL_CALLS, ge=1, le=TURN_MAX_TOOL_CALLS)
     """Tool calls of one answer; those beyond it are refused, and the model is told."""
+    max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Dollars: once so much is spent, no further model call is made. A call of unknown price counts nothing."""
+    max_active_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Seconds of work; the clock stands still while the run is paused, rests or waits for a person. Then the run is
+    `interrupted`."""
+    deadline_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Seconds from the run's start, whatever it does meanwhile. Then the run is `interrupted`."""
 
 
 class Agent(Data):
@@ -76,6 +109,9 @@ class Agent(Data):
     """Functions made tools by `@tool`; in JSON, the name of a tool that the worker has, or a whole ToolSpec."""
     model_settings: ModelSettings = ModelSettings()
     limits: Limits = Limits()
+    interaction: Interaction = Interaction()
+    compaction: Compaction | None = Compaction()
+    """None never shortens the transcript."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
 
     @field_validator("tools", mode="before")

@@ -28,6 +28,16 @@ PAGE_MAX_BYTES = 1024 * 1024
 """One answer to the `transcript` query."""
 PUSH_MAX_BYTES = 4 * 1024
 """Messages that a model call carries in its own input, because no activity can have fed them."""
+RESTORE_MAX_BYTES = 256 * 1024
+"""One piece of a transcript that is restored from a closed link."""
+CONTINUE_AFTER_EVENTS = 10_000
+CONTINUE_AFTER_BYTES = 8 * 1024 * 1024
+"""Events and bytes of one link of a run, after which it continues as new."""
+CARRIED_EXECUTIONS_MAX = 100
+CARRIED_EXECUTIONS_BYTES = 32 * 1024
+"""Tool executions that a link hands to the next one; the latest are kept."""
+CARRIED_IDS_MAX = 10_000
+"""Message ids that a run remembers, to count a repeated one once."""
 HEARTBEAT_TAIL_BYTES = 2 * 1024
 """The end of a streamed text that a heartbeat shows."""
 DEPTH_MAX = 128

@@ -7,8 +7,11 @@ from typing import Any
 from pydantic import Field
 
 from holdfast.agent import Agent
-from holdfast.bounds import TOOL_OUTPUT_MAX_CHARS
+from holdfast.bounds import CONTINUE_AFTER_BYTES, CONTINUE_AFTER_EVENTS, TOOL_OUTPUT_MAX_CHARS
+from holdfast.carried import Carried, Reference
 from holdfast.data import Data
+from holdfast.message import Usage
+from holdfast.request import After, RunRequest
 
 
 class LoadedAgent(Data):
@@ -23,13 +26,9 @@ class LoadedAgent(Data):
     """Whether the worker found the search attributes registered, so that the run may write them."""
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
     """The worker's setting when the run began."""
-
-
-class Reference(Data):
-    """A transcript by its length and digest instead of its messages."""
-
-    length: int
-    digest: str
+    continue_after_events: int = CONTINUE_AFTER_EVENTS
+    continue_after_bytes: int = CONTINUE_AFTER_BYTES
+    """Events and bytes of one link, after which the run continues as new; the worker's setting when it began."""
 
 
 class Pushed(Data):
@@ -37,6 +36,55 @@ class Pushed(Data):
 
     index: int
     message: dict[str, Any]
+
+
+class LoadAgent(Data):
+    """The one argument of `agent.load`."""
+
+    request: RunRequest
+    pinned: bool = False
+    """Take the agent that the link before had, as it was: the run continues as new."""
+
+
+class Restore(Data):
+    """The one argument of `transcript.restore`: which messages to bring over from a closed link, from `start` on."""
+
+    after: After
+    start: int = 0
+    transcript: Reference | None = None
+    """What the messages must come to, where the closed link has said so."""
+    pushed: tuple[Pushed, ...] = ()
+    """Messages that no activity can have fed to a worker's cache."""
+    tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
+
+
+class Restored(Data):
+    """What `transcript.restore` records: at most 256 KB of messages, and how the run stood."""
+
+    messages: tuple[dict[str, Any], ...] = ()
+    next: int | None = None
+    """Where to go on; None at the end."""
+    carried: Carried | None = None
+    """With the first piece, where the closed link could hand nothing on itself."""
+
+
+class Compact(Data):
+    """The one argument of `context.compact`: summarise messages `start` to `stop` of a transcript."""
+
+    model: str
+    start: int
+    stop: int
+    tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
+    transcript: Reference
+    pushed: tuple[Pushed, ...] = ()
+
+
+class Compacted(Data):
+    """What `context.compact` records."""
+
+    summary: str
+    model: str = ""
+    usage: Usage = Field(default_factory=Usage)
 
 
 class ModelCall(Data):

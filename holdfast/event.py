@@ -19,15 +19,26 @@ EventType = Literal[
     "tool_called",
     "tool_completed",
     "tool_call_exception",
+    "approval_requested",
+    "approval_resolved",
+    "question_asked",
+    "question_answered",
     "user_added_message",
+    "paused",
+    "resumed",
+    "context_compressed",
+    "text_delta",
     "run_continued",
     "task_cancelled",
+    "run_interrupted",
     "run_degraded",
     "run_failed",
     "run_completed",
 ]
 
-TERMINAL_EVENTS: frozenset[str] = frozenset({"task_cancelled", "run_degraded", "run_failed", "run_completed"})
+TERMINAL_EVENTS: frozenset[str] = frozenset(
+    {"task_cancelled", "run_interrupted", "run_degraded", "run_failed", "run_completed"}
+)
 """A run's timeline ends with exactly one of these."""
 
 

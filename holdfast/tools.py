@@ -19,6 +19,7 @@ from holdfast.errors import DefinitionError, InputInvalid, field_errors
 P = ParamSpec("P")
 R = TypeVar("R")
 Effect = Literal["pure", "idempotent", "once"]
+Builtin = Literal["ask_user", "sleep", "wait_until"]
 
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _PLAIN_VALUES = ("const", "default", "enum", "examples")
@@ -40,6 +41,10 @@ class ToolSpec(Data):
     (once: never repeated by the engine once it may have begun; the model is told that the outcome is unknown)."""
     max_attempts: int = Field(default=3, ge=1, le=100)
     """Attempts before the model is told of the failure; 1 for a `once` tool, whatever stands here."""
+    requires_approval: bool = False
+    """Each call waits until somebody approves it."""
+    builtin: Builtin | None = None
+    """Set for the tools that the run itself carries out: a question to a person, a rest."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,7 @@ def tool(
     timeout_seconds: float = 60,
     effect: Effect = "idempotent",
     max_attempts: int = 3,
+    requires_approval: bool = False,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def tool(
     function: Callable[P, R] | None = None,
@@ -145,10 +151,12 @@ def tool(
     timeout_seconds: float = 60,
     effect: Effect = "idempotent",
     max_attempts: int = 3,
+    requires_approval: bool = False,
 ) -> Tool[P, R] | Callable[[Callable[P, R]], Tool[P, R]]:
     """Make a typed function, sync or async, a tool; its name, description and schema come from the function itself.
 
     `timeout_seconds` bounds one attempt, `max_attempts` their number, and `effect` says what a repeated call would do.
+    With `requires_approval` each call waits until somebody approves it.
     Raises DefinitionError where the function can't be a tool.
     """
 
@@ -164,6 +172,7 @@ def tool(
                 timeout_seconds=timeout_seconds,
                 effect=effect,
                 max_attempts=max_attempts,
+                requires_approval=requires_approval,
             )
         except ValidationError as error:
             raise DefinitionError(f"tool {name or function.__name__!r}: {InputInvalid(field_errors(error))}") from None

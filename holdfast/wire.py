@@ -7,7 +7,14 @@ TASK_QUEUE = "holdfast"
 AGENT_RUN = "AgentRun"
 AGENT_LIST = "AgentList"
 
+AGENT_THREAD = "AgentThread"
+
 APPEND_MESSAGE = "append_message"
+PAUSE = "pause"
+RESUME = "resume"
+INTERRUPT = "interrupt"
+DECIDE = "decide"
+ANSWER = "answer"
 
 STATUS = "status"
 TRANSCRIPT = "transcript"
@@ -16,6 +23,8 @@ AGENT = "agent"
 AGENT_LOAD = "agent.load"
 AGENT_LIST_ACTIVITY = "agent.list"
 MODEL_CALL = "model.call"
+TRANSCRIPT_RESTORE = "transcript.restore"
+CONTEXT_COMPACT = "context.compact"
 
 SEARCH_ATTRIBUTES = {
     "AgentName": "Keyword",
@@ -30,3 +39,5 @@ SEARCH_ATTRIBUTES = {
 
 REQUEST_DIGEST_MEMO = "holdfast_request"
 """Memo of a run that a client started: the hash of what was asked, so that a key used twice can be told."""
+STARTED_AT_MEMO = "holdfast_started_at"
+"""Memo of a link that is not its run's first: when the run began, in seconds since the epoch."""

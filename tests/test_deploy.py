@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from holdfast.activities.agents import check_input
-from holdfast.run import RunRequest
+from holdfast.request import RunRequest
 from holdfast.worker.discovery import discover
 
 ROOT = Path(__file__).resolve().parent.parent

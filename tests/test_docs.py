@@ -16,7 +16,7 @@ import pytest
 
 from holdfast.activities.endpoints import Endpoint
 from holdfast.examples import invoice_script
-from holdfast.run import RunRequest
+from holdfast.request import RunRequest
 from holdfast.worker.scripted import ChatRequest, Reply, ScriptedModel, say
 from tests.support.processes import endpoints, holdfast, hosting
 

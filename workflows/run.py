@@ -15,7 +15,8 @@ from holdfast.bounds import cut, pairs, summary
 from holdfast.calls import LoadedAgent, ModelCall, Page
 from holdfast.errors import InputInvalid
 from holdfast.message import Turn
-from holdfast.run import RunError, RunRequest, RunResult, Status, UserMessage
+from holdfast.request import RunRequest, UserMessage
+from holdfast.run import RunError, RunResult, Status
 from holdfast.workflows import details, options
 from holdfast.workflows.admission import Admitted, Decision, Refused
 from holdfast.workflows.outcomes import from_failure, from_output, named

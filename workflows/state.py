@@ -16,7 +16,8 @@ from holdfast.bounds import (
     cut_json,
     json_size,
 )
-from holdfast.calls import LoadedAgent, ModelCall, Page, Pushed, Reference
+from holdfast.calls import LoadedAgent, ModelCall, Page, Pushed
+from holdfast.carried import Reference
 from holdfast.message import (
     Message,
     ToolCall,
@@ -28,7 +29,8 @@ from holdfast.message import (
     tool_text,
     user_message,
 )
-from holdfast.run import ToolExecution, UserMessage
+from holdfast.request import UserMessage
+from holdfast.run import ToolExecution
 from holdfast.tools import ToolSpec
 from holdfast.workflows.admission import Admitted, Decision, Refused, admit
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from holdfast import Agent, Message, ToolSpec
 from holdfast.activities.transcripts import Held, TranscriptCache
-from holdfast.calls import Reference
+from holdfast.carried import Reference
 from holdfast.message import Transcript, tool_content, tool_message, tool_text, user_message
-from holdfast.run import UserMessage
+from holdfast.request import UserMessage
 from holdfast.workflows.admission import Admitted, Refused
 from holdfast.workflows.state import CallModel, CallTools, RunState, ToolOutcome, refusal
 from tests.workflows.states import fresh, turn

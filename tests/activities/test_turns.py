@@ -5,7 +5,8 @@ from __future__ import annotations
 from holdfast.activities.answer import Answer, WantedCall
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.turns import record, sayable
-from holdfast.calls import ModelCall, Reference
+from holdfast.calls import ModelCall
+from holdfast.carried import Reference
 from holdfast.message import Turn
 
 SCRUB = Scrubber({"KEY": "sk-live-0123456789"})

@@ -33,12 +33,14 @@ def test_the_exported_names_are_these() -> None:
         "AgentNotFound",
         "AsyncClient",
         "Client",
+        "Compaction",
         "DefinitionError",
         "Event",
         "HoldfastError",
         "HoldfastPlugin",
         "IdempotencyConflict",
         "InputInvalid",
+        "Interaction",
         "Limits",
         "Message",
         "ModelSettings",
@@ -60,7 +62,10 @@ def test_the_exported_names_are_these() -> None:
         "ToolExecution",
         "ToolSpec",
         "Usage",
+        "ask_user",
+        "sleep",
         "tool",
+        "wait_until",
     ]
     assert dir(holdfast) == holdfast.__all__
 

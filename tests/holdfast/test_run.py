@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from holdfast import Agent, InputInvalid, RunRequest, RunResult
-from holdfast.run import TERMINAL, RunError, UserMessage
+from holdfast.request import UserMessage
+from holdfast.run import TERMINAL, RunError
 
 
 def refused(given: Any) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from holdfast import Message
-from holdfast.run import UserMessage
+from holdfast.request import UserMessage
 from holdfast.workflows.state import Finish, RunState, ToolOutcome
 from tests.workflows.states import ask, asks_tools, fresh, roles, settle, turn
 

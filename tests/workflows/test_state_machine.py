@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from holdfast.bounds import json_size
-from holdfast.calls import Reference
+from holdfast.carried import Reference
 from holdfast.message import Transcript, user_message
-from holdfast.run import UserMessage
+from holdfast.request import UserMessage
 from holdfast.workflows.admission import Admitted, Refused
 from holdfast.workflows.state import CallModel, CallTools, Finish, Move, RunState, ToolOutcome, refusal
 from tests.workflows.states import fresh, turn

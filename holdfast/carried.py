@@ -1,0 +1,103 @@
+"""What a run hands on, from one link of its chain to the next: small state; the messages are restored beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from holdfast.data import Data
+from holdfast.message import Usage
+from holdfast.run import ToolExecution
+
+
+class Reference(Data):
+    """A transcript by its length and digest instead of its messages."""
+
+    length: int
+    digest: str
+
+
+class Counts(Data):
+    """How often a run has done what limits count."""
+
+    steps: int = 0
+    model_calls: int = 0
+    tool_calls: int = 0
+    cost_usd: float = 0.0
+
+
+class Outcome(Data):
+    """How one tool call ended: with an output, or with an error that the model is told."""
+
+    output: Any = None
+    error_type: str | None = None
+    error: str | None = None
+    latency_ms: float | None = None
+
+
+class Settled(Data):
+    """A call of an open turn that needs nothing more but the others."""
+
+    call_id: str
+    outcome: Outcome
+    made: bool = False
+    """Whether the tool was called, which limits count."""
+    arguments: dict[str, Any] | None = None
+    """Those that somebody approved it with, where they are not the model's."""
+
+
+class Awaited(Data):
+    """A call of an open turn that waits for a person or for a time."""
+
+    call_id: str
+    until: float | None = None
+    """Seconds since the epoch."""
+
+
+class Granted(Data):
+    """A call of an open turn that somebody approved, and that has not ended."""
+
+    call_id: str
+    arguments: dict[str, Any] | None = None
+
+
+class OpenTurn(Data):
+    """Where the calls of the last turn stand, when not all of them have ended."""
+
+    settled: tuple[Settled, ...] = ()
+    awaited: tuple[Awaited, ...] = ()
+    granted: tuple[Granted, ...] = ()
+
+
+class Carried(Data):
+    """All that a new link needs beside the agent and the messages."""
+
+    link: str
+    """Temporal's own run id of the link that hands this on."""
+    run_seq: int = 1
+    transcript: Reference | None = None
+    """Of the messages to restore; None where only the closed link's history can tell."""
+    inbox: int = 0
+    """Messages beyond the transcript, which the model has not seen."""
+    counts: Counts = Counts()
+    base: Counts = Counts()
+    """What had been done when this run_seq began: limits count from there."""
+    usage: Usage = Usage()
+    limit_reached: str | None = None
+    context_tokens: int = 0
+    """Tokens of the last model call, by which compaction is decided."""
+    goal: str = ""
+    """One line of the first user message, for the run's page."""
+    seen: str = ""
+    """Hashes of the latest message ids, eight characters each."""
+    executions: tuple[ToolExecution, ...] = ()
+    """The latest, as previews."""
+    turn: OpenTurn = OpenTurn()
+    paused: str | None = None
+    """The reason of a pause, which may be empty."""
+    started_at: float = 0.0
+    """When this run_seq began, in seconds since the epoch."""
+    active_seconds: float = 0.0
+    own_from: int = Field(default=0)
+    """Where a thread's memory ends in the transcript, and what this run adds to it begins."""

@@ -19,7 +19,7 @@ from temporalio.exceptions import ApplicationError
 from holdfast.activities import _litellm_patches
 from holdfast.activities.answer import Answer, ModelRequest, WantedCall
 from holdfast.activities.endpoints import Endpoint, find, request_options
-from holdfast.activities.failures import failure
+from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED, failure
 from holdfast.message import Usage
 
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
@@ -276,7 +276,7 @@ def classified(error: Exception, model: str) -> ApplicationError:
     if isinstance(error, litellm.ContextWindowExceededError) or (
         status in _TOO_LONG_STATUS and _TOO_LONG.search(str(getattr(error, "message", "")))
     ):
-        name, retryable = "ContextWindowExceeded", False
+        name, retryable = CONTEXT_WINDOW_EXCEEDED, False
     elif isinstance(error, litellm.ContentPolicyViolationError):
         name, retryable = "ModelContentRefused", False
     elif isinstance(error, litellm.Timeout):

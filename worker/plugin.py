@@ -19,6 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from holdfast import wire
 from holdfast.activities.agents import AgentActivities
 from holdfast.activities.answer import Complete
+from holdfast.activities.compaction import CompactionActivities
 from holdfast.activities.guard import Guard
 from holdfast.activities.loops import ToolLoops
 from holdfast.activities.model import ModelActivities, warm_up
@@ -121,12 +122,14 @@ class _Parts:
             tool_output_max_chars=settings.tool_output_max_chars,
         )
         model = ModelActivities(complete, cache, scrub)
-        ours = (wire.AGENT_LOAD, wire.AGENT_LIST_ACTIVITY, wire.MODEL_CALL)
+        compaction = CompactionActivities(complete, cache, scrub)
+        ours = (wire.AGENT_LOAD, wire.AGENT_LIST_ACTIVITY, wire.MODEL_CALL, wire.CONTEXT_COMPACT)
         self.guard = Guard(ours, registry.tools, scrub, cache)
         self.activities: list[Callable[..., Any]] = [
             agents.load,
             agents.catalog,
             model.call,
+            compaction.compact,
             *(activity_of(tool, scrub, loops) for tool in registry.tools.values()),
         ]
 

@@ -21,11 +21,11 @@ from holdfast.client.agents import AsyncAgents
 from holdfast.client.connect import connect
 from holdfast.client.history import find_cursor, read
 from holdfast.client.presence import PATIENCE_SECONDS, while_served
-from holdfast.client.query import runs_query
+from holdfast.client.query import list_runs, runs_query
 from holdfast.client.rpc import describe, translated
 from holdfast.client.start import Start, choose_id, read_request
 from holdfast.client.timeline import Timeline
-from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize
+from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize, summarize_run
 from holdfast.errors import (
     HoldfastError,
     IdempotencyConflict,
@@ -128,7 +128,7 @@ class AsyncRuns:
         description = await self._describe(run_id)
         folded = Timeline(temporal.data_converter)
         events = [event async for line in read(temporal, run_id) for event in await folded.add(line)]
-        return complete(summarize(description), folded, events)
+        return complete(await summarize_run(description), folded, events)
 
     async def result(self, run_id: str) -> RunResult | None:
         """Return a closed run's result, None for one that is still open."""
@@ -220,7 +220,7 @@ class AsyncRuns:
         thread_id: str | None = None,
         limit: int = 100,
     ) -> list[RunSummary]:
-        """Return at most `limit` runs, the open and the last closed ones, latest first.
+        """Return at most `limit` runs, the open and the last closed ones, latest first; each run once, as it stands.
 
         A new run takes up to a second to be listed. InputInvalid for a status that no run can have.
         """
@@ -229,9 +229,9 @@ class AsyncRuns:
         found = []
         try:
             with translated(temporal):
-                async for execution in temporal.list_workflows(query, limit=limit):
+                async for execution in list_runs(temporal, query, limit):
                     unclear = is_unclear(execution)
-                    found.append(summarize(await self._describe(execution.id) if unclear else execution))
+                    found.append(await summarize_run(await self._describe(execution.id) if unclear else execution))
         except RPCError as error:
             if error.status != RPCStatusCode.INVALID_ARGUMENT:
                 raise

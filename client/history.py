@@ -15,15 +15,17 @@ from holdfast.client.rpc import translated
 from holdfast.errors import HoldfastError, InputInvalid, RunNotFound
 
 _CURSOR = re.compile(r"(([0-9a-f-]{36})/([0-9]{1,9})\.[0-9]{1,9})(?:~([0-9]{1,9})\.([0-9]{1,9}))?")
-_CLOSINGS = frozenset(
+CLOSINGS = frozenset(
     {
         Kind.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
         Kind.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
         Kind.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
         Kind.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
         Kind.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
+        Kind.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
     }
 )
+"""What ends a link."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ async def _following(client: Client, run_id: str, link: Link, event: HistoryEven
         following = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
         return [Link(following, begins=False)]
     terminated = event.event_type == Kind.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED
-    if not terminated and not (live and event.event_type in _CLOSINGS):
+    if not terminated and not (live and event.event_type in CLOSINGS):
         return []
     chain = await find_chain(client, run_id)
     if link.id in chain.ids:

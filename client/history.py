@@ -11,7 +11,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
 from holdfast.client.links import Link, describe_link, find_chain, reset_to
-from holdfast.client.rpc import translated
+from holdfast.client.rpc import describe, translated
 from holdfast.errors import HoldfastError, InputInvalid, RunNotFound
 
 _CURSOR = re.compile(r"(([0-9a-f-]{36})/([0-9]{1,9})\.[0-9]{1,9})(?:~([0-9]{1,9})\.([0-9]{1,9}))?")
@@ -129,6 +129,8 @@ async def _following(client: Client, run_id: str, link: Link, event: HistoryEven
         return [Link(following, begins=False)]
     terminated = event.event_type == Kind.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED
     if not terminated and not (live and event.event_type in CLOSINGS):
+        return []
+    if (await describe(client, run_id)).run_id == link.id:
         return []
     chain = await find_chain(client, run_id)
     if link.id in chain.ids:

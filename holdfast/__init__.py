@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from holdfast.client import AsyncClient, Client, Run, RunSummary
     from holdfast.errors import (
         AgentNotFound,
+        DecisionRefused,
         DefinitionError,
         HoldfastError,
         IdempotencyConflict,
@@ -38,6 +39,7 @@ _WHERE = {
     "AsyncClient": "client",
     "Client": "client",
     "Compaction": "agent",
+    "DecisionRefused": "errors",
     "DefinitionError": "errors",
     "Event": "event",
     "HoldfastError": "errors",
@@ -78,6 +80,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Compaction",
+    "DecisionRefused",
     "DefinitionError",
     "Event",
     "HoldfastError",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from holdfast.request import RunRequest
     from holdfast.run import RunResult, ToolExecution
     from holdfast.tools import Tool, ToolContext, ToolSpec, tool
-    from holdfast.worker import HoldfastPlugin, Runner, Settings
+    from holdfast.worker import HoldfastPlugin, Runner, RunnerConfig, Settings
 
 _WHERE = {
     "Agent": "agent",
@@ -59,6 +59,7 @@ _WHERE = {
     "RunResult": "run",
     "RunSummary": "client",
     "Runner": "worker",
+    "RunnerConfig": "worker",
     "ServerError": "errors",
     "ServerUnavailable": "errors",
     "Settings": "worker",
@@ -100,6 +101,7 @@ __all__ = [
     "RunResult",
     "RunSummary",
     "Runner",
+    "RunnerConfig",
     "ServerError",
     "ServerUnavailable",
     "Settings",

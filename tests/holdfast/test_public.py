@@ -54,6 +54,7 @@ def test_the_exported_names_are_these() -> None:
         "RunResult",
         "RunSummary",
         "Runner",
+        "RunnerConfig",
         "ServerError",
         "ServerUnavailable",
         "Settings",

@@ -21,7 +21,7 @@ from holdfast.errors import DecisionRefused, HoldfastError, InputInvalid, RunClo
 from holdfast.request import Answer, Decision, Reason
 
 T = TypeVar("T")
-_ANSWER_SECONDS = 30
+_ANSWER_SECONDS = 20
 """How long a worker that polls, or did within the last minute, may take to answer."""
 _ATTEMPTS = 5
 """Of an update that meets a run between two links of its chain."""

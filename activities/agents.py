@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from temporalio import activity
@@ -12,12 +13,20 @@ from holdfast import wire
 from holdfast.activities import schemas
 from holdfast.activities.goals import render
 from holdfast.activities.guard import run_key
+from holdfast.activities.past import Past
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
-from holdfast.bounds import REQUEST_MAX_BYTES, TOOL_OUTPUT_MAX_CHARS, cut, to_json
-from holdfast.calls import LoadedAgent
+from holdfast.bounds import (
+    CONTINUE_AFTER_BYTES,
+    CONTINUE_AFTER_EVENTS,
+    REQUEST_MAX_BYTES,
+    TOOL_OUTPUT_MAX_CHARS,
+    cut,
+    to_json,
+)
+from holdfast.calls import LoadAgent, LoadedAgent
 from holdfast.errors import AgentNotFound, HoldfastError, InputInvalid
-from holdfast.request import RunRequest
+from holdfast.request import After, RunRequest
 from holdfast.tools import ToolSpec
 
 
@@ -32,18 +41,27 @@ class AgentActivities:
         *,
         search_attributes: Callable[[], bool] = lambda: False,
         tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS,
+        continue_after: tuple[int, int] = (CONTINUE_AFTER_EVENTS, CONTINUE_AFTER_BYTES),
+        past: Callable[[After], Awaitable[Past]],
     ) -> None:
         self._agents = agents
         self._tools = dict(tools)
         self._cache = cache
         self._search_attributes = search_attributes
         self._tool_output_max_chars = tool_output_max_chars
+        self._continue_after = continue_after
+        self._past = past
 
     @activity.defn(name=wire.AGENT_LOAD)
-    def load(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def load(self, call: LoadAgent) -> dict[str, Any]:
         """Look the agent up, check the input and render the goal; returns a LoadedAgent's wire form."""
+        request = call.request
         try:
-            return self._load(RunRequest.read(request)).model_dump(mode="json")
+            if request.after is None:
+                loaded = await asyncio.to_thread(self._load, request)
+            else:
+                loaded = await self._reload(request, request.after, pinned=call.pinned)
+            return loaded.model_dump(mode="json")
         except HoldfastError as error:
             raise ApplicationError(cut(str(error)), type=type(error).__name__, non_retryable=True) from None
 
@@ -66,16 +84,43 @@ class AgentActivities:
         agent = agent.resolved(self._tools)
         if request.revision not in (None, agent.revision):
             raise InputInvalid({"revision": f"{request.revision!r} is not what this worker has: {agent.revision!r}"})
-        check_input(agent, request.input)
-        loaded = LoadedAgent(
+        if request.after is None:
+            check_input(agent, request.input)
+        return self._pinned(agent, first_messages(agent, request))
+
+    async def _reload(self, request: RunRequest, after: After, *, pinned: bool) -> LoadedAgent:
+        """Go on after a closed link: with the agent that it had, where the run continues as new or nobody knows better.
+
+        A run that ended before it had begun begins now, with what it was asked for then.
+        """
+        held = self._cache.agent((run_key(activity.info())[0], after.run)) if pinned else None
+        if held is not None:
+            return self._pinned(held, ())
+        past = await self._past(after)
+        if past.loaded is not None and pinned:
+            return self._pinned(past.loaded.agent, ())
+        if past.loaded is None and past.request is not None:
+            first = past.request.model_copy(update={"after": None, "agent": request.agent})
+            loaded = await asyncio.to_thread(self._load, first)
+            said = () if request.message is None else (request.message,)
+            return loaded.model_copy(update={"prompts": (*loaded.prompts, *said)})
+        if past.loaded is not None and isinstance(request.agent, str) and request.agent not in self._agents:
+            agent = past.loaded.agent.resolved(self._tools)
+            return self._pinned(agent, first_messages(agent, request))
+        return await asyncio.to_thread(self._load, request)
+
+    def _pinned(self, agent: Agent, prompts: tuple[str, ...]) -> LoadedAgent:
+        self._cache.held(run_key(activity.info())).agent = agent
+        events, size = self._continue_after
+        return LoadedAgent(
             agent=agent,
             revision=agent.revision,
-            prompts=first_messages(agent, request),
+            prompts=prompts,
             search_attributes=self._search_attributes(),
             tool_output_max_chars=self._tool_output_max_chars,
+            continue_after_events=events,
+            continue_after_bytes=size,
         )
-        self._cache.held(run_key(activity.info())).agent = agent
-        return loaded
 
     def _named(self, name: str) -> Agent:
         if name not in self._agents:
@@ -91,7 +136,12 @@ def check_input(agent: Agent, given: dict[str, Any]) -> None:
 
 
 def first_messages(agent: Agent, request: RunRequest) -> tuple[str, ...]:
-    """Return the first user messages: the rendered goal (or else the input as JSON), then the request's message."""
+    """Return the first user messages: the rendered goal (or else the input as JSON), then the request's message.
+
+    A run that goes on after a closed link has only the request's message, if any.
+    """
+    if request.after is not None:
+        return () if request.message is None else (request.message,)
     messages: list[str] = []
     if agent.goal:
         messages.append(render(agent.goal, request.input))

@@ -21,6 +21,8 @@ class Line:
 
     link: str
     event: HistoryEvent
+    superseded: bool = False
+    """True for the links of a run that was started again after it had ended."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -13,19 +13,27 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
 from holdfast import wire
+from holdfast.agent import Interaction
 from holdfast.bounds import one_line, pairs, summary
-from holdfast.calls import LoadedAgent
+from holdfast.calls import Compact, Compacted, LoadedAgent, Restored
+from holdfast.carried import Carried
+from holdfast.client import told
 from holdfast.client.history import Line
 from holdfast.client.spans import Span, time_of
+from holdfast.client.told import Told, TurnTold
 from holdfast.errors import InputInvalid
-from holdfast.event import Event, EventType
+from holdfast.event import Event
 from holdfast.ids import step_of_call
 from holdfast.message import Message, Turn, tool_text
-from holdfast.request import RunRequest, UserMessage
+from holdfast.request import Answer, Decision, Reason, RunRequest, UserMessage
 from holdfast.run import RunError, RunResult
 from holdfast.workflows.admission import Admitted, Refused
-from holdfast.workflows.outcomes import from_failure, from_output, named
-from holdfast.workflows.state import CallTools, RunState, ToolOutcome, refusal
+from holdfast.workflows.outcomes import TOO_LONG, from_failure, from_output, named
+from holdfast.workflows.state import RunState
+from holdfast.workflows.turn import NotAwaited, Slot
+
+_OURS = (wire.AGENT_LOAD, wire.MODEL_CALL, wire.TRANSCRIPT_RESTORE, wire.CONTEXT_COMPACT)
+_UPDATES = (Kind.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED, Kind.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED)
 
 
 class Timeline:
@@ -34,18 +42,37 @@ class Timeline:
     def __init__(self, converter: DataConverter) -> None:
         self._converter = converter
         self.request: RunRequest | None = None
+        """What the run was first asked for, as far as history still tells."""
         self.started_at: datetime | None = None
         self.closed_at: datetime | None = None
         self.state: RunState | None = None
         self.result: RunResult | None = None
         """Set once the run has closed."""
-        self._early: list[UserMessage] = []
-        self._open: dict[int, Span] = {}
-        self._outcomes: dict[str, ToolOutcome] = {}
-        self._pending: CallTools | None = None
+        self.unknown: set[str] = set()
+        """Tool calls that may have begun, and whose outcome this link does not tell."""
+        self.reading: LoadedAgent | None = None
+        """The agent of this link, once it is loaded."""
         self._line = Line("", HistoryEvent())
         self._made: list[Event] = []
         self._run_id = ""
+        self.link_request: RunRequest | None = None
+        """What this link was started with."""
+        self._begin_link()
+
+    def _begin_link(self) -> None:
+        self.state, self.reading, self.result, self.closed_at = None, None, None, None
+        self.unknown = set()
+        self._early: list[Callable[[RunState], object]] = []
+        self._early_ids: set[str] = set()
+        self._open: dict[int, Span] = {}
+        self._calls: dict[int, Any] = {}
+        self._timers: dict[int, str] = {}
+        self._expired: list[str] = []
+        """Calls whose time has come; what came in the same workflow task from outside was heard first."""
+        self._task_done = False
+        self._restored: list[dict[str, Any]] = []
+        self._carried: Carried | None = None
+        self._turn: TurnTold | None = None
 
     @property
     def messages(self) -> list[Message]:
@@ -56,11 +83,26 @@ class Timeline:
         """Take one line of history, and return the events that it tells of (often none)."""
         self._line, self._made = line, []
         event = line.event
+        if self._expired and self._task_done and event.event_type not in _UPDATES:
+            self.finish_task()
         match event.event_type:
             case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
                 await self._started(event)
             case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
                 await self._signaled(event)
+            case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
+                given = event.workflow_execution_update_accepted_event_attributes.accepted_request.input
+                self._updated(given.name, await self._first(given.args))
+            case Kind.EVENT_TYPE_WORKFLOW_TASK_STARTED:
+                self._task_done = False
+            case Kind.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+                self._task_done = True
+            case Kind.EVENT_TYPE_TIMER_STARTED:
+                await self._timer_started(event)
+            case Kind.EVENT_TYPE_TIMER_FIRED:
+                call_id = self._timers.get(event.timer_fired_event_attributes.started_event_id)
+                self._expired += [call_id] if call_id else []
+                self._task_done = False
             case Kind.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
                 await self._activity_scheduled(event)
             case Kind.EVENT_TYPE_ACTIVITY_TASK_STARTED:
@@ -80,164 +122,242 @@ class Timeline:
                 await self._closed(event)
         return self._made
 
+    def finish_task(self) -> None:
+        """End the waits whose time has come, as the workflow did after it had heard what came from outside."""
+        expired, self._expired = self._expired, []
+        for call_id in expired:
+            if self.state is not None:
+                self.state.expire(call_id)
+        self._tell_turn()
+
     async def _started(self, event: HistoryEvent) -> None:
         started = event.workflow_execution_started_event_attributes
+        first = self.started_at is None
+        self._begin_link()
         self._run_id = started.workflow_id
-        self.started_at = time_of(event)
-        given = await self._first(started.input)
+        self.started_at = self.started_at or time_of(event)
         try:
-            self.request = RunRequest.read(given)
+            request = RunRequest.read(await self._first(started.input))
         except InputInvalid as error:
-            self._tell("run_started", "started with an invalid request", {"errors": error.errors})
+            self._tell(("run_started", "started with an invalid request", {"errors": error.errors}))
             return
-        name = self.request.agent if isinstance(self.request.agent, str) else self.request.agent.name
-        data = self.request.model_dump(mode="json", exclude={"agent"}, exclude_defaults=True)
-        self._tell("run_started", f"agent {name}", {"agent": name, **data})
+        self.link_request, self._carried = request, request.carried
+        if self.request is None or self.request.carried is not None:
+            self.request = request
+        if first or request.carried is None:
+            self._tell(told.started(request, again=request.after is not None))
 
     async def _signaled(self, event: HistoryEvent) -> None:
         signal = event.workflow_execution_signaled_event_attributes
-        if signal.signal_name != wire.APPEND_MESSAGE:
-            return
+        given = await self._first(signal.input)
         try:
-            message = UserMessage.read(await self._first(signal.input))
+            match signal.signal_name:
+                case wire.APPEND_MESSAGE:
+                    message = UserMessage.read(given)
+                    if self._repeated(message):
+                        return
+                    news: Told = ("user_added_message", one_line(message.text), message.wire())
+                    self._say(lambda state: state.receive(message), news)
+                case wire.PAUSE:
+                    reason = Reason.read(given).reason
+                    news = ("paused", one_line(reason or "paused"), {"reason": reason})
+                    self._say(lambda state: state.pause(reason), news)
+                case wire.RESUME:
+                    reason = Reason.read(given).reason
+                    news = ("resumed", one_line(reason or "resumed"), {"reason": reason})
+                    self._say(lambda state: state.unpause(), news)
+        except InputInvalid:
+            return  # the workflow dropped it as well
+
+    def _repeated(self, message: UserMessage) -> bool:
+        """Say whether a message came twice before there was a state to tell."""
+        repeated = self.state is None and message.id in self._early_ids
+        if message.id is not None:
+            self._early_ids.add(message.id)
+        return repeated
+
+    def _updated(self, name: str, given: Any) -> None:
+        try:
+            if name == wire.DECIDE:
+                verdict = Decision.read(given)
+                self._say(lambda state: state.decide(verdict))
+            elif name == wire.ANSWER:
+                answer = Answer.read(given)
+                self._say(lambda state: state.answer(answer))
         except InputInvalid:
             return
+
+    def _say(self, say: Callable[[RunState], object], news: Told | None = None) -> None:
+        """Tell the state, once there is one; the news count where they change something."""
         if self.state is None:
-            known = message.id is not None and any(each.id == message.id for each in self._early)
-            self._early.append(message)
-        else:
-            known = not self.state.receive(message)
-        if not known:
-            self._tell("user_added_message", one_line(message.text), message.wire())
+            self._early.append(say)
+            if news is not None:
+                self._tell(news)
+            return
+        try:
+            changed = say(self.state)
+        except NotAwaited:  # it came before the agent was loaded, and was refused then
+            return
+        if news is not None and changed:
+            self._tell(news)
+        self._tell_turn()
+
+    async def _timer_started(self, event: HistoryEvent) -> None:
+        if event.user_metadata.HasField("summary"):
+            label = (await self._converter.decode([event.user_metadata.summary]))[0]
+            kind, _, call_id = str(label).partition(" ")
+            if kind in ("approval", "answer", "timer"):
+                self._timers[event.event_id] = call_id
 
     async def _activity_scheduled(self, event: HistoryEvent) -> None:
         self._open[event.event_id] = Span(event)
         activity = event.activity_task_scheduled_event_attributes
         name = activity.activity_type.name
-        if name == wire.AGENT_LOAD or self.state is None:
+        if self.state is None:
             return
         argument = await self._first(activity.input)
-        if name != wire.MODEL_CALL:
+        if name == wire.CONTEXT_COMPACT:
+            self.state.read_inbox()
+            self._calls[event.event_id] = argument
+        elif name == wire.MODEL_CALL:
+            self._model_called(argument)
+        else:
             label = summary(pairs(argument or {}))
             data = {"tool_name": name, "call_id": activity.activity_id, "arguments": argument}
             data["step"] = step_of_call(activity.activity_id)
-            self._tell("tool_called", f"{name} {label}".strip(), data)
-            return
+            self._tell(("tool_called", f"{name} {label}".strip(), data))
+
+    def _model_called(self, argument: Any) -> None:
+        assert self.state is not None
         if argument.get("closing"):
             self.state.reach(argument["closing"])  # the history's own length is not to be had from a fold
-        self.state.next_move()
+        self.state.ask()
         call = {"step": argument.get("step"), "model": argument.get("model")}
         if argument.get("closing"):
             call["closing"] = argument["closing"]
-        self._tell("step_started", f"step {call['step']}", {"step": call["step"]})
-        self._tell("model_called", f"step {call['step']} · {call['model']}", call)
+        self._tell(("step_started", f"step {call['step']}", {"step": call["step"]}))
+        self._tell(("model_called", f"step {call['step']} · {call['model']}", call))
 
     async def _activity_completed(self, scheduled_id: int, result: Any) -> None:
         call = self._open.pop(scheduled_id)
         try:
-            if call.name == wire.AGENT_LOAD:
-                self._loaded(LoadedAgent.recorded(result))
-            elif call.name == wire.MODEL_CALL and self.state is not None:
-                self._turned(Turn.recorded(result), call)
-            elif self.state is not None:
-                self._returned(call, result)
+            match call.name:
+                case wire.AGENT_LOAD:
+                    self._loaded(LoadedAgent.recorded(result))
+                case wire.TRANSCRIPT_RESTORE:
+                    self._piece(Restored.recorded(result))
+                case wire.CONTEXT_COMPACT if self.state is not None:
+                    self._compacted(Compact.recorded(self._calls.pop(scheduled_id)), Compacted.recorded(result), call)
+                case wire.MODEL_CALL if self.state is not None:
+                    self._turned(Turn.recorded(result), call)
+                case _ if self.state is not None:
+                    self._returned(call, result)
         except ValidationError:  # completed by hand, with something else: the run fails of it, and its end says so
             return
 
+    def _loaded(self, loaded: LoadedAgent) -> None:
+        self.reading = loaded
+        if self._carried is None:
+            self._tell(told.declared(loaded))
+        if self.link_request is None or (self._carried is None and self.link_request.after is None):
+            self._live(RunState.begin(loaded, self._interaction()))
+
+    def _piece(self, piece: Restored) -> None:
+        self._restored += piece.messages
+        self._carried = self._carried or piece.carried
+        if piece.next is not None or self._carried is None or self.reading is None:
+            return
+        now = time_of(self._line.event).timestamp()
+        anew = self.link_request is None or self.link_request.carried is None
+        state = RunState.resume(self.reading, self._carried, self._restored, now, self._interaction())
+        self._restored = []
+        self._live(state, anew=anew)
+
+    def _interaction(self) -> Interaction:
+        assert self.reading is not None
+        mode = self.link_request.interaction_mode if self.link_request else None
+        settings = self.reading.agent.interaction
+        return settings if mode is None else settings.model_copy(update={"mode": mode})
+
+    def _live(self, state: RunState, *, anew: bool = True) -> None:
+        self.state = state
+        early, self._early = self._early, []
+        if state.turn is not None:
+            self._turn = TurnTold(state.turn, anew=anew)
+        for say in early:
+            self._say(say)
+        self._tell_turn()
+
+    def _turned(self, turn: Turn, span: Span) -> None:
+        assert self.state is not None
+        if turn.message.reasoning_content:
+            text = turn.message.reasoning_content
+            self._tell(("reasoning", one_line(text), {"text": text}), span)
+        kind, said, data = told.turned(turn, self.state.steps)
+        data |= {"latency_ms": span.milliseconds(self._line.event)} | span.attempts
+        self._tell((kind, said, data), span)
+        opened = self.state.record(turn, time_of(self._line.event).timestamp())
+        if opened is not None:
+            for slot in opened.slots.values():
+                if isinstance(slot.decision, Refused) and slot.outcome is not None:
+                    self._tell(told.failed_call(slot.call.name, slot.call.id, slot.outcome))
+            self._turn = TurnTold(opened, anew=True)
+            self._tell_turn()
+
+    def _compacted(self, call: Compact, compacted: Compacted, span: Span) -> None:
+        assert self.state is not None
+        before = len(self.state.transcript)
+        self.state.compacted(call, compacted.summary, compacted.usage)
+        after = len(self.state.transcript)
+        data = {"summary": compacted.summary, "model": compacted.model, "messages": before, "messages_after": after}
+        data |= {"usage": compacted.usage.model_dump(), "cost_usd": compacted.usage.cost_usd} | span.attempts
+        self._tell(("context_compressed", f"{before} messages → {after}", data), span)
+
     def _returned(self, call: Span, result: Any) -> None:
+        assert self.state is not None
         outcome = from_output(result, call.milliseconds(self._line.event))
-        self._outcomes[call.id] = outcome
         if outcome.error is not None:
-            self._failed_call(call.name, call.id, outcome, call)
+            self._failed_call(call, outcome)
         else:
             data = {"tool_name": call.name, "call_id": call.id, "output": result}
             data |= {"latency_ms": outcome.latency_ms} | call.attempts
-            self._tell("tool_completed", f"{call.name} → {one_line(tool_text(result))}", data, call)
-        self._settle()
+            self._tell(("tool_completed", f"{call.name} → {one_line(tool_text(result))}", data), call)
+        self.state.settle(call.id, outcome)
 
     async def _activity_failed(self, scheduled_id: int, failure: Any) -> None:
         call = self._open.pop(scheduled_id)
-        if self._pending is None or call.name in (wire.AGENT_LOAD, wire.MODEL_CALL):
-            return
         cause = await self._converter.decode_failure(failure)
-        for decision in self._pending.decisions:
-            if decision.call.id == call.id and isinstance(decision, Admitted):
-                outcome = from_failure(cause, decision.spec, call.milliseconds(self._line.event))
-                self._outcomes[call.id] = outcome
-                self._failed_call(call.name, call.id, outcome, call)
-        self._settle()
+        if call.name == wire.CONTEXT_COMPACT and self.state is not None:
+            self.state.not_compacted()
+        elif call.name == wire.MODEL_CALL and self.state is not None and named(cause).type == TOO_LONG:
+            self.state.shorten()
+        slot = self._slot(call)
+        if slot is not None and isinstance(slot.decision, Admitted) and self.state is not None:
+            outcome = from_failure(cause, slot.decision.spec, call.milliseconds(self._line.event))
+            self._failed_call(call, outcome)
+            self.state.settle(call.id, outcome)
 
     def _activity_cancelled(self, scheduled_id: int) -> None:
         call = self._open.pop(scheduled_id)
-        if call.name not in (wire.AGENT_LOAD, wire.MODEL_CALL):
-            outcome = ToolOutcome(error_type="Cancelled", error="the run was cancelled")
-            self._failed_call(call.name, call.id, outcome, call)
+        if call.name not in _OURS:
+            if call.started is not None:
+                self.unknown.add(call.id)
+            text = f"{one_line(call.name)}: Cancelled: the run was stopped"
+            data = {"tool_name": call.name, "call_id": call.id, "error": "the run was stopped"}
+            self._tell(("tool_call_exception", text, data | {"error_type": "Cancelled"} | call.attempts), call)
 
-    def _loaded(self, loaded: LoadedAgent) -> None:
-        self.state = RunState(loaded)
-        for message in self._early:
-            self.state.receive(message)
-        names = loaded.agent.tool_names
-        data = {
-            "functions": names,
-            "agent": loaded.agent.name,
-            "revision": loaded.revision,
-            "model": loaded.agent.model,
-        }
-        self._tell("declared_functions", f"Declared: {', '.join(names) or 'no tools'}", data)
+    def _slot(self, call: Span) -> Slot | None:
+        turn = self.state.turn if self.state else None
+        return turn.slots.get(call.id) if turn is not None and call.name not in _OURS else None
 
-    def _turned(self, turn: Turn, span: Span | None) -> None:
-        assert self.state is not None
-        message = turn.message
-        if message.reasoning_content:
-            self._tell("reasoning", one_line(message.reasoning_content), {"text": message.reasoning_content}, span)
-        wanted = [
-            {"id": each.id, "name": each.name, "arguments": each.function.arguments} for each in message.tool_calls
-        ]
-        data: dict[str, Any] = {"model": turn.model, "text": message.content, "tool_calls": wanted}
-        data |= {
-            "usage": turn.usage.model_dump(),
-            "cost_usd": turn.usage.cost_usd,
-            "finish_reason": turn.finish_reason,
-        }
-        data |= {"step": self.state.steps}
-        if span is not None:
-            data |= {"latency_ms": span.milliseconds(self._line.event)} | span.attempts
-        if turn.dropped_tool_calls:
-            data["dropped_tool_calls"] = turn.dropped_tool_calls
-        if turn.partial:
-            data["partial"] = True
-        said = one_line(message.content or "") or ", ".join(each.name for each in message.tool_calls)
-        self._tell("model_completed", said, data, span)
-        self.state.record(turn)
-        if not turn.partial and message.tool_calls:
-            move = self.state.next_move()
-            self._pending = move if isinstance(move, CallTools) else None
-            for decision in self._pending.decisions if self._pending else []:
-                if isinstance(decision, Refused):
-                    self._outcomes[decision.call.id] = refusal(decision)
-                    self._failed_call(decision.call.name, decision.call.id, refusal(decision), None)
-            self._settle()
+    def _failed_call(self, call: Span, outcome: Any) -> None:
+        kind, text, data = told.failed_call(call.name, call.id, outcome)
+        self._tell((kind, text, data | call.attempts), call)
 
-    def _settle(self) -> None:
-        pending = self._pending
-        if pending is None or self.state is None:
-            return
-        ids = [decision.call.id for decision in pending.decisions]
-        if all(each in self._outcomes for each in ids):
-            self.state.settle(pending.decisions, [self._outcomes.pop(each) for each in ids])
-            self._pending = None
-
-    def _failed_call(self, name: str, call_id: str, outcome: ToolOutcome, span: Span | None) -> None:
-        data = {
-            "tool_name": name,
-            "call_id": call_id,
-            "error": outcome.error,
-            "error_type": outcome.error_type,
-        }
-        data |= {"latency_ms": outcome.latency_ms} | (span.attempts if span else {})
-        text = f"{one_line(name)}: {outcome.error_type}: {one_line(outcome.error or '')}"
-        self._tell("tool_call_exception", text, data, span)
+    def _tell_turn(self) -> None:
+        if self._turn is not None:
+            for news in self._turn.news():
+                self._tell(news)
 
     async def _closed(self, event: HistoryEvent) -> None:
         match event.event_type:
@@ -258,7 +378,7 @@ class Timeline:
                 self._finish(self._result("failed", final_text=error.message, error=error))
             case Kind.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
                 following = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
-                self._tell("run_continued", "continues in a new link", {"link": following})
+                self._tell(("run_continued", "continues in a new link", {"link": following}))
 
     async def _run_failed(self, failure: Any) -> None:
         cause = await self._converter.decode_failure(failure)
@@ -277,16 +397,11 @@ class Timeline:
     def _finish(self, result: RunResult) -> None:
         self.result = result
         self.closed_at = time_of(self._line.event)
-        kinds: dict[str, EventType] = {
-            "completed": "run_completed",
-            "degraded": "run_degraded",
-            "cancelled": "task_cancelled",
-        }
-        text = result.error.message if result.error else result.final_text or result.status
-        data = result.model_dump(mode="json", include={"status", "final_text", "error", "steps", "cost_usd"})
-        self._tell(kinds.get(result.status, "run_failed"), one_line(text), data)
+        self.unknown |= {span.id for span in self._open.values() if span.name not in _OURS}
+        self._tell(told.ended(result, superseded=self._line.superseded))
 
-    def _tell(self, kind: EventType, text: str, data: dict[str, Any], span: Span | None = None) -> None:
+    def _tell(self, news: Told, span: Span | None = None) -> None:
+        kind, text, data = news
         now = time_of(self._line.event)
         cursor = f"{self._line.link}/{self._line.event.event_id}.{len(self._made)}"
         start, end = (time_of(span.scheduled), now) if span else (now, None)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from holdfast.agent import Agent
 from holdfast.bounds import CONTINUE_AFTER_BYTES, CONTINUE_AFTER_EVENTS, TOOL_OUTPUT_MAX_CHARS
-from holdfast.carried import Carried, Reference
+from holdfast.carried import Carried, Pushed, Reference
 from holdfast.data import Data
 from holdfast.message import Usage
 from holdfast.request import After, RunRequest
@@ -31,13 +31,6 @@ class LoadedAgent(Data):
     """Events and bytes of one link, after which the run continues as new; the worker's setting when it began."""
 
 
-class Pushed(Data):
-    """One message that no activity can have fed to a worker's cache, with its place in the transcript."""
-
-    index: int
-    message: dict[str, Any]
-
-
 class LoadAgent(Data):
     """The one argument of `agent.load`."""
 
@@ -53,6 +46,8 @@ class Restore(Data):
     start: int = 0
     transcript: Reference | None = None
     """What the messages must come to, where the closed link has said so."""
+    inbox: int = 0
+    """Messages beyond the transcript that are wanted as well."""
     pushed: tuple[Pushed, ...] = ()
     """Messages that no activity can have fed to a worker's cache."""
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS

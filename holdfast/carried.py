@@ -18,6 +18,13 @@ class Reference(Data):
     digest: str
 
 
+class Pushed(Data):
+    """One message that no activity can have fed to a worker's cache, with its place in the transcript."""
+
+    index: int
+    message: dict[str, Any]
+
+
 class Counts(Data):
     """How often a run has done what limits count."""
 
@@ -78,6 +85,8 @@ class Carried(Data):
     run_seq: int = 1
     transcript: Reference | None = None
     """Of the messages to restore; None where only the closed link's history can tell."""
+    pushed: tuple[Pushed, ...] = ()
+    """Those of the messages that no activity can have fed to a worker's cache."""
     inbox: int = 0
     """Messages beyond the transcript, which the model has not seen."""
     counts: Counts = Counts()

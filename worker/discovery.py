@@ -18,6 +18,7 @@ from holdfast import wire
 from holdfast.activities.failures import text_of
 from holdfast.agent import Agent
 from holdfast.bounds import cut
+from holdfast.builtins import BUILTINS
 from holdfast.errors import DefinitionError, HoldfastError, InputInvalid, field_errors
 from holdfast.tools import Tool, ToolSpec
 
@@ -45,7 +46,11 @@ class Registry:
     def add_tool(self, tool: Tool[..., Any]) -> None:
         """Add a tool, once."""
         name = tool.spec.name
-        if name in (wire.AGENT_LOAD, wire.AGENT_LIST_ACTIVITY, wire.MODEL_CALL):
+        if tool.spec.builtin is not None:
+            return  # the run carries it out itself, on every worker
+        if name in BUILTINS:
+            raise DefinitionError(f"no tool may be named {name!r}: that is one of Holdfast's own")
+        if name in wire.ACTIVITIES:
             raise DefinitionError(f"no tool may be named {name!r}: that is an activity of Holdfast's own")
         if self.tools.setdefault(name, tool) is not tool:
             raise DefinitionError(f"two different tools are named {name!r}; activities are told apart by their names")
@@ -65,7 +70,7 @@ class Registry:
     @property
     def specs(self) -> dict[str, ToolSpec]:
         """The tools as data."""
-        return {name: tool.spec for name, tool in self.tools.items()}
+        return {name: tool.spec for name, tool in (self.tools | BUILTINS).items()}
 
 
 def discover(sources: Iterable[str]) -> Registry:

@@ -22,10 +22,12 @@ from holdfast.activities.answer import Complete
 from holdfast.activities.guard import Guard
 from holdfast.activities.loops import ToolLoops
 from holdfast.activities.model import ModelActivities, warm_up
+from holdfast.activities.past import PastActivities
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.tools import activity_of
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
+from holdfast.client.recall import recall
 from holdfast.tools import Tool
 from holdfast.worker.attributes import register
 from holdfast.worker.discovery import Registry
@@ -113,20 +115,23 @@ class _Parts:
         scrub = Scrubber.of_environment(settings.secrets)
         cache = TranscriptCache(settings.transcript_cache_bytes)
         loops = ToolLoops()
+        past = PastActivities(recall, cache)
         agents = AgentActivities(
             registry.agents,
             registry.specs,
             cache,
             search_attributes=search_attributes,
             tool_output_max_chars=settings.tool_output_max_chars,
+            continue_after=(settings.continue_after_events, settings.continue_after_bytes),
+            past=past.past,
         )
         model = ModelActivities(complete, cache, scrub)
-        ours = (wire.AGENT_LOAD, wire.AGENT_LIST_ACTIVITY, wire.MODEL_CALL)
-        self.guard = Guard(ours, registry.tools, scrub, cache)
+        self.guard = Guard(wire.ACTIVITIES, registry.tools, scrub, cache)
         self.activities: list[Callable[..., Any]] = [
             agents.load,
             agents.catalog,
             model.call,
+            past.restore,
             *(activity_of(tool, scrub, loops) for tool in registry.tools.values()),
         ]
 

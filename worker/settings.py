@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from holdfast import wire
 from holdfast.activities.endpoints import Endpoint
-from holdfast.bounds import TOOL_OUTPUT_MAX_CHARS
+from holdfast.bounds import CONTINUE_AFTER_BYTES, CONTINUE_AFTER_EVENTS, TOOL_OUTPUT_MAX_CHARS
 from holdfast.errors import InputInvalid, field_errors
 
 
@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     """Model and tool calls under way at once; also the threads that sync tools share."""
     transcript_cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
     """Conversations held so that no call need ask for them."""
+    continue_after_events: int = Field(default=CONTINUE_AFTER_EVENTS, ge=10, le=20_000)
+    """Events of history after which a run continues as new, in another link of its chain."""
+    continue_after_bytes: int = Field(default=CONTINUE_AFTER_BYTES, ge=65_536, le=16 * 1024 * 1024)
+    """Bytes of history after which it does."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """auto: console on a terminal, else JSON."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -9,6 +9,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from holdfast.agent import ModelSettings
+from holdfast.calls import LoadedAgent
 from holdfast.tools import ToolSpec
 
 HEARTBEAT_SECONDS = 3.0
@@ -18,9 +19,24 @@ HISTORY_MAX_BYTES = 36 * 1024 * 1024
 """Beyond these a run closes with what it knows; the server would terminate it at 51,200 events or 50 MB."""
 
 
+SIGNALS_MAX = 5_000
+UPDATES_MAX = 1_000
+"""Signals and updates of one link, after which a run continues as new; the server takes twice as many."""
+
+
 def agent_load() -> dict[str, Any]:
-    """Bound `agent.load`."""
-    return _bounds(seconds=15, attempts=5)
+    """Bound `agent.load`; a closed link's history may have to be read for it."""
+    return _bounds(seconds=60, attempts=5)
+
+
+def restore() -> dict[str, Any]:
+    """Bound `transcript.restore`."""
+    return _bounds(seconds=60, attempts=8)
+
+
+def compact(settings: ModelSettings) -> dict[str, Any]:
+    """Bound `context.compact`."""
+    return _bounds(seconds=settings.timeout_seconds + 15, attempts=min(3, settings.max_attempts))
 
 
 def model_call(settings: ModelSettings) -> dict[str, Any]:
@@ -31,6 +47,14 @@ def model_call(settings: ModelSettings) -> dict[str, Any]:
 def tool_call(spec: ToolSpec) -> dict[str, Any]:
     """Bound a tool call; a `once` tool is never repeated by the engine."""
     return _bounds(seconds=spec.timeout_seconds, attempts=1 if spec.effect == "once" else spec.max_attempts)
+
+
+def is_crowded(info: workflow.Info, loaded: LoadedAgent, began: tuple[int, int], signals: int, updates: int) -> bool:
+    """Say whether a run should continue as new; `began` is the history's events and bytes when the link had begun."""
+    events, size = info.get_current_history_length() - began[0], info.get_current_history_size() - began[1]
+    if events > loaded.continue_after_events or size > loaded.continue_after_bytes:
+        return True
+    return signals > SIGNALS_MAX or updates > UPDATES_MAX
 
 
 def history_is_full(info: workflow.Info) -> bool:

@@ -15,29 +15,31 @@ from temporalio.exceptions import (
 )
 
 from holdfast.bounds import cut, to_json
+from holdfast.carried import Outcome
 from holdfast.run import RunError
 from holdfast.tools import ToolSpec
-from holdfast.workflows.state import ToolOutcome
 
+TOO_LONG = "ContextWindowExceededError"
+"""What a model call fails with when the transcript has outgrown the model's window."""
 _UNKNOWN_OUTCOME = "; whether it did its work is unknown, and it was not repeated"
 
 
-def from_output(output: Any, latency_ms: float | None) -> ToolOutcome:
+def from_output(output: Any, latency_ms: float | None) -> Outcome:
     """Take a tool's output; one that no JSON can hold, which a tool of somebody else's may return, is an error."""
     try:
         to_json(output)
     except ValueError as error:
         message = f"the tool ran, but its result is no JSON: {cut(str(error), 500)}"
-        return ToolOutcome(error_type="ToolResultInvalid", error=message, latency_ms=latency_ms)
-    return ToolOutcome(output=output, latency_ms=latency_ms)
+        return Outcome(error_type="ToolResultInvalid", error=message, latency_ms=latency_ms)
+    return Outcome(output=output, latency_ms=latency_ms)
 
 
-def from_failure(failed: BaseException | None, spec: ToolSpec, latency_ms: float | None) -> ToolOutcome:
+def from_failure(failed: BaseException | None, spec: ToolSpec, latency_ms: float | None) -> Outcome:
     """Turn the cause of a tool's failure into what the model is told."""
     cause = named(failed)
     ambiguous = spec.effect == "once" and cause.type in ("Timeout", "WorkerLost", "WorkerShutdown")
     message = cause.message + (_UNKNOWN_OUTCOME if ambiguous else "")
-    return ToolOutcome(error_type=cause.type, error=message, latency_ms=latency_ms)
+    return Outcome(error_type=cause.type, error=message, latency_ms=latency_ms)
 
 
 def named(cause: BaseException | None) -> RunError:
@@ -53,3 +55,8 @@ def named(cause: BaseException | None) -> RunError:
     if isinstance(cause, CancelledError):
         return RunError(type="Cancelled", message="it was cancelled")
     return RunError(type=type(cause).__name__, message=cut(str(cause)))
+
+
+def interrupted_once() -> Outcome:
+    """Return what the model is told of a `once` tool that was stopped after it may have begun."""
+    return Outcome(error_type="OutcomeUnknown", error=f"it was stopped{_UNKNOWN_OUTCOME}")

@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from holdfast.agent import Limits
-from holdfast.bounds import (
-    EXECUTIONS_MAX,
-    PAGE_MAX_BYTES,
-    PREVIEW_MAX_BYTES,
-    PREVIEWS_MAX_BYTES,
-    PUSH_MAX_BYTES,
-    cut,
-    cut_json,
-    json_size,
-)
-from holdfast.calls import LoadedAgent, ModelCall, Page, Pushed
-from holdfast.carried import Reference
-from holdfast.message import (
-    Message,
-    ToolCall,
-    Transcript,
-    Turn,
-    Usage,
-    tool_content,
-    tool_message,
-    tool_text,
-    user_message,
-)
-from holdfast.request import UserMessage
-from holdfast.run import ToolExecution
+from holdfast.agent import Interaction, Limits
+from holdfast.bounds import PAGE_MAX_BYTES, PUSH_MAX_BYTES, cut, cut_chars, json_size, one_line, to_json
+from holdfast.calls import Compact, LoadedAgent, ModelCall, Page
+from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Pushed, Reference
+from holdfast.message import Message, ToolCall, Transcript, Turn, Usage, tool_content, tool_message, user_message
+from holdfast.request import Answer, UserMessage
+from holdfast.request import Decision as Verdict
 from holdfast.tools import ToolSpec
-from holdfast.workflows.admission import Admitted, Decision, Refused, admit
+from holdfast.workflows import compaction
+from holdfast.workflows.admission import Admitted, admit
+from holdfast.workflows.executions import Executions
+from holdfast.workflows.seen import SeenIds
+from holdfast.workflows.turn import NotAwaited, Slot, waiting_for
+from holdfast.workflows.turn import Turn as OpenCalls
 
 _PAGE_FRAME = 64
 """Bytes of a page's JSON around its messages."""
-
-
-@dataclass(frozen=True)
-class ToolOutcome:
-    """How one tool call ended: with an output, or with an error that the model is told."""
-
-    output: Any = None
-    error_type: str | None = None
-    error: str | None = None
-    latency_ms: float | None = None
+_EDITED_MAX_CHARS = 2_000
 
 
 @dataclass(frozen=True)
@@ -57,9 +35,16 @@ class CallModel:
 
 @dataclass(frozen=True)
 class CallTools:
-    """Next: settle the last turn's calls, in their order."""
+    """Next: settle the calls of the last turn that have not ended."""
 
-    decisions: list[Decision]
+    turn: OpenCalls
+
+
+@dataclass(frozen=True)
+class CompactContext:
+    """Next: have the oldest turns summarised."""
+
+    call: Compact
 
 
 @dataclass(frozen=True)
@@ -70,7 +55,7 @@ class Finish:
     text: str
 
 
-Move = CallModel | CallTools | Finish
+Move = CallModel | CallTools | CompactContext | Finish
 
 
 @dataclass
@@ -78,59 +63,186 @@ class RunState:
     """Everything that a run knows between two steps."""
 
     loaded: LoadedAgent
+    interaction: Interaction = field(default_factory=Interaction)
     transcript: Transcript = field(default_factory=Transcript)
-    steps: int = 0
-    model_calls: int = 0
-    tool_calls: int = 0
+    counts: Counts = field(default_factory=Counts)
+    base: Counts = field(default_factory=Counts)
+    """What had been done when this run_seq began: limits count from there."""
     usage: Usage = field(default_factory=Usage)
+    run_seq: int = 1
     limit_reached: str | None = None
     """The first limit whose count was used up."""
     partial_text: str = ""
     """What a cancelled model call had said."""
+    paused: str | None = None
+    """The reason of a pause, which may be empty; None while the run is not paused."""
     inbox: list[UserMessage] = field(default_factory=list)
-    executions: list[ToolExecution] = field(default_factory=list)
-    _seen: set[str] = field(default_factory=set)
+    turn: OpenCalls | None = None
+    """The calls of the last turn, while not all of them have ended."""
+    executions: Executions = field(default_factory=Executions)
+    context_tokens: int = 0
+    """Tokens of the last model call, as the provider counts them."""
+    goal: str = ""
+    own_from: int = 0
+    """Where a thread's memory ends in the transcript."""
+    _seen: SeenIds = field(default_factory=SeenIds)
     _unfed: dict[int, Message] = field(default_factory=dict)
     _tools: dict[str, ToolSpec] = field(default_factory=dict)
-    _preview_bytes: int = 0
-    _blanked: int = 0
-    """Executions whose output and error have made room for later ones."""
     _dropped: int = 0
+    _too_long: bool = False
+    """Whether the model has refused the transcript for its length."""
+    _compact_from: float = 0
+    """Tokens that the transcript must pass before compaction is tried again, after it has failed."""
+
+    @classmethod
+    def begin(cls, loaded: LoadedAgent, interaction: Interaction | None = None) -> RunState:
+        """Begin a run that goes on from nothing."""
+        state = cls(loaded, interaction or loaded.agent.interaction, goal=one_line(loaded.prompts[0], 300))
+        for text in loaded.prompts:
+            state._say(user_message(text))
+        return state
+
+    @classmethod
+    def resume(
+        cls,
+        loaded: LoadedAgent,
+        carried: Carried,
+        messages: Iterable[dict[str, Any]],
+        now: float,
+        interaction: Interaction | None = None,
+    ) -> RunState:
+        """Go on from what a closed link has handed on; the messages are in wire form, those of its inbox last."""
+        state = cls(
+            loaded,
+            interaction or loaded.agent.interaction,
+            counts=carried.counts,
+            base=carried.base,
+            usage=carried.usage,
+            run_seq=carried.run_seq,
+            limit_reached=carried.limit_reached,
+            paused=carried.paused,
+            executions=Executions(carried.executions),
+            context_tokens=carried.context_tokens,
+            goal=carried.goal or one_line(next(iter(loaded.prompts), ""), 300),
+            own_from=carried.own_from,
+        )
+        state._seen = SeenIds(carried.seen)
+        restored = [Message.recorded(each) for each in messages]
+        for message in restored[: len(restored) - carried.inbox]:
+            state.transcript.append(message)
+        unread = [each.content or "" for each in restored[len(restored) - carried.inbox :]]
+        state.inbox = [UserMessage(text=text) for text in (*unread, *loaded.prompts)]
+        state._open(now)
+        if state.turn is not None:
+            state.turn.take_over(carried.turn)
+            state._close_turn()
+        return state
 
     def __post_init__(self) -> None:
         self._tools = {spec.name: spec for spec in self.loaded.agent.tool_specs}
-        for text in self.loaded.prompts:
-            self._say(user_message(text))
 
     @property
     def limits(self) -> Limits:
         """The agent's limits."""
         return self.loaded.agent.limits
 
+    @property
+    def steps(self) -> int:
+        """Steps so far, those before this run_seq included."""
+        return self.counts.steps
+
+    @property
+    def waiting(self) -> list[Slot]:
+        """The calls that wait for a person or for a time."""
+        return self.turn.waiting if self.turn else []
+
+    # What comes from outside
+
     def receive(self, message: UserMessage) -> bool:
         """Take a message for the next step; False for an id that was seen before."""
-        if message.id is not None:
-            if message.id in self._seen:
-                return False
-            self._seen.add(message.id)
+        if message.id is not None and not self._seen.take(message.id):
+            return False
         self.inbox.append(message)
+        if self.turn is not None:
+            self.turn.wake()
+            self._close_turn()
         return True
 
+    def pause(self, reason: str | None) -> bool:
+        """Let no further activity begin; False where the run is paused already."""
+        if self.paused is not None:
+            return False
+        self.paused = reason or ""
+        return True
+
+    def unpause(self) -> bool:
+        """Go on; False where the run is not paused."""
+        was, self.paused = self.paused, None
+        return was is not None
+
+    def check_decision(self, verdict: Verdict) -> Slot:
+        """Return the call that a decision is about; NotAwaited for an unknown, settled or changed one."""
+        if self.turn is None:
+            raise NotAwaited(f"no call {verdict.call_id[:40]!r} waits for a decision")
+        return self.turn.check(verdict)
+
+    def decide(self, verdict: Verdict) -> None:
+        """Take a decision."""
+        self.check_decision(verdict)
+        assert self.turn is not None
+        self.turn.decide(verdict)
+        self._close_turn()
+
+    def check_answer(self, answer: Answer) -> Slot:
+        """Return the call that asked; NotAwaited for an unknown or answered question."""
+        if self.turn is None:
+            raise NotAwaited(f"no question {answer.question_id[:40]!r} waits for an answer")
+        return self.turn.check_answer(answer)
+
+    def answer(self, answer: Answer) -> None:
+        """Take an answer."""
+        self.check_answer(answer)
+        assert self.turn is not None
+        self.turn.answer(answer)
+        self._close_turn()
+
+    def expire(self, call_id: str) -> None:
+        """End a wait whose time has come."""
+        if self.turn is not None and call_id in self.turn.slots:
+            self.turn.expire(call_id)
+            self._close_turn()
+
+    # What to do next
+
     def next_move(self) -> Move:
-        """Say what to do: settle the last turn's calls, ask the model, or finish."""
-        calls = self.unsettled()
-        if calls:
-            return CallTools(admit(calls, self._tools, self.limits, self.tool_calls))
-        last = self.transcript.messages[-1]
-        answered = last.role == "assistant"
+        """Say what to do: settle the last turn's calls, shorten the transcript, ask the model, or finish."""
+        if self.limit_reached == "max_cost_usd":
+            return Finish("degraded", self.last_text() or self._what_is_known())
+        if self.turn is not None:
+            return CallTools(self.turn)
+        last = self.transcript.messages[-1] if len(self.transcript) else None
+        answered = last is not None and last.role == "assistant"
         if answered and self.limit_reached:
             return Finish("degraded", self.last_text())
-        if answered and not self.inbox:
+        if last is not None and answered and not self.inbox:
             return Finish("completed", last.content or "")
+        self.read_inbox()
+        span = self._to_compact()
+        if span is not None:
+            return CompactContext(span)
+        return CallModel(self.ask())
+
+    def ask(self) -> ModelCall:
+        """Take the next step: what waits goes into the transcript, and the model is asked."""
+        self.read_inbox()
+        return self._model_call()
+
+    def read_inbox(self) -> None:
+        """Put the messages that wait into the transcript; only while no call is open."""
+        assert self.turn is None
         for message in self.inbox:
             self._say(user_message(message.text))
         self.inbox = []
-        return CallModel(self._model_call())
 
     def unsettled(self) -> tuple[ToolCall, ...]:
         """Return the calls of the last turn that have no result yet."""
@@ -141,30 +253,72 @@ class RunState:
                 return tuple(call for call in message.tool_calls if call.id not in settled)
         return ()
 
-    def record(self, turn: Turn) -> None:
-        """Take a model's turn into the transcript; a partial one is only shown."""
-        self.usage = self.usage + turn.usage
+    # What was done
+
+    def record(self, turn: Turn, now: float = 0.0) -> OpenCalls | None:
+        """Take a model's turn into the transcript, and return its calls; a partial turn is only shown."""
+        self._spend(turn.usage)
         if turn.partial:
             self.partial_text = turn.message.content or ""
-            return
+            return None
+        self.partial_text = ""
+        self.context_tokens = turn.usage.input_tokens + turn.usage.output_tokens
         self.transcript.append(turn.message)
         self._dropped = turn.dropped_tool_calls
         if not turn.message.tool_calls and not self.limit_reached:
             self._tell_dropped()  # with nothing left to settle, the turn would pass for an answer
+        opened = self._open(now)
+        self._close_turn()
+        return opened
 
-    def settle(self, decisions: list[Decision], outcomes: list[ToolOutcome]) -> None:
-        """Take the results of a turn's calls into the transcript, in the order of the calls."""
-        for decision, outcome in zip(decisions, outcomes, strict=True):
-            self.tool_calls += isinstance(decision, Admitted)
-            self._remember(decision.call, outcome)
-            if outcome.error is None:
-                content = tool_content(outcome.output, self.loaded.tool_output_max_chars)
-                self.transcript.append(tool_message(decision.call.id, content))
-            else:
-                self._say(tool_message(decision.call.id, f"Error ({outcome.error_type}): {outcome.error}"))
-        self._tell_dropped()
-        if self.tool_calls >= self.limits.max_tool_calls:
-            self.reach("max_tool_calls")
+    def settle(self, call_id: str, outcome: Outcome) -> None:
+        """Take the outcome of a call that was made; the last one takes all results into the transcript, in order."""
+        if self.turn is not None and call_id in self.turn.slots:
+            self.turn.slots[call_id].settle(outcome, made=True)
+            self._close_turn()
+
+    def compacted(self, call: Compact, summary: str, usage: Usage) -> None:
+        """Put a summary where the oldest turns were."""
+        self._spend(usage)
+        self.counts = _plus(self.counts, model_calls=1)
+        span = compaction.Span(call.start, call.stop)
+        messages = compaction.compacted(self.transcript.messages, span, summary)
+        removed = len(self.transcript) - len(messages)
+        outside = self.own_from >= call.stop
+        self.own_from = self.own_from - removed if outside else min(self.own_from, call.start)
+        self.transcript, self._unfed, self._too_long = Transcript(), {}, False
+        for message in messages:
+            self.transcript.append(message)
+        self.context_tokens = compaction.tokens_of(messages)
+
+    def not_compacted(self) -> None:
+        """Go on with the whole transcript, and try again once it has grown by a quarter."""
+        self._compact_from = self.tokens() * 1.25
+        if self._too_long:
+            self._too_long, self._compact_from = False, float("inf")
+
+    def shorten(self) -> bool:
+        """Have the transcript summarised before the next model call, which refused it; False where that can't help."""
+        settings = self.loaded.agent.compaction
+        if settings is None or self._compact_from == float("inf"):
+            return False
+        self._too_long = compaction.plan(self.transcript.messages, settings) is not None
+        return self._too_long
+
+    def reach(self, limit: str) -> None:
+        """Note that a limit's count is used up: the next model call is the closing one."""
+        self.limit_reached = self.limit_reached or limit
+
+    # What is shown and handed on
+
+    def tokens(self) -> int:
+        """Return the size of the next model call in tokens: what the last one took, and an estimate of what is new."""
+        if not self.context_tokens:
+            return compaction.tokens_of(self.transcript.messages)
+        new = 0
+        while new < len(self.transcript) and self.transcript.messages[-1 - new].role != "assistant":
+            new += 1
+        return self.context_tokens + compaction.tokens_of(self.transcript.messages[len(self.transcript) - new :])
 
     def page(self, start: int, stop: int | None) -> Page:
         """Return messages from `start` to `stop`, as many as fit into 1 MB."""
@@ -179,52 +333,153 @@ class RunState:
         end = start + len(messages)
         return Page(messages=tuple(messages), next=end if end < stop else None)
 
+    def waiting_for(self) -> list[dict[str, Any]]:
+        """Describe what the run waits for."""
+        return [waiting_for(slot) for slot in self.waiting]
+
     def summary(self) -> dict[str, Any]:
         """Return the fields of a RunResult that say what the run did."""
         return {
             "agent": self.loaded.agent.name,
             "revision": self.loaded.revision,
-            "steps": self.steps,
+            "run_seq": self.run_seq,
+            "steps": self.counts.steps,
             "cost_usd": self.usage.cost_usd,
             "usage_aggregate": self.usage,
-            "tool_executions": tuple(self.executions),
+            "tool_executions": self.executions.all(),
             "state_snapshot": {
-                "model_calls": self.model_calls,
-                "tool_calls": self.tool_calls,
+                "model_calls": self.counts.model_calls,
+                "tool_calls": self.counts.tool_calls,
                 "messages": len(self.transcript),
                 "unread_messages": len(self.inbox),
                 "limit_reached": self.limit_reached,
             },
         }
 
+    def carried(self, link: str, **more: Any) -> Carried:
+        """Return what the next link is handed."""
+        return Carried(
+            link=link,
+            run_seq=self.run_seq,
+            transcript=self.reference(),
+            pushed=self.push(),
+            inbox=len(self.inbox),
+            counts=self.counts,
+            base=self.base,
+            usage=self.usage,
+            limit_reached=self.limit_reached,
+            context_tokens=self.context_tokens,
+            goal=self.goal,
+            seen=self._seen.packed(),
+            executions=self.executions.latest(),
+            turn=self.turn.handed_on() if self.turn else OpenTurn(),
+            paused=self.paused,
+            own_from=self.own_from,
+            **more,
+        )
+
+    def reference(self) -> Reference:
+        """Return the transcript as length and digest."""
+        return Reference(length=len(self.transcript), digest=self.transcript.digest())
+
     def last_text(self) -> str:
-        """Return the last text that the model said."""
-        said = (each.content for each in reversed(self.transcript.messages) if each.role == "assistant")
+        """Return the last text that the model said in this run."""
+        own = self.transcript.messages[self.own_from :]
+        said = (each.content for each in reversed(own) if each.role == "assistant")
         return next((text for text in said if text), "")
 
-    def _model_call(self) -> ModelCall:
-        self.steps += 1
-        self.model_calls += 1
-        if self.steps >= self.limits.max_steps:
-            self.reach("max_steps")
-        if self.model_calls >= self.limits.max_model_calls:
-            self.reach("max_model_calls")
+    def push(self) -> tuple[Pushed, ...]:
+        """Return the messages that no activity can have fed to a worker, if they are few; they are pushed once."""
         unfed, self._unfed = self._unfed, {}
-        pushed = [Pushed(index=index, message=message.wire()) for index, message in sorted(unfed.items())]
-        if sum(json_size(each.message) for each in pushed) > PUSH_MAX_BYTES:
-            pushed = []
+        pushed = tuple(Pushed(index=index, message=message.wire()) for index, message in sorted(unfed.items()))
+        return () if sum(json_size(each.message) for each in pushed) > PUSH_MAX_BYTES else pushed
+
+    def _model_call(self) -> ModelCall:
+        self.counts = _plus(self.counts, steps=1, model_calls=1)
+        if self.counts.steps - self.base.steps >= self.limits.max_steps:
+            self.reach("max_steps")
+        if self.counts.model_calls - self.base.model_calls >= self.limits.max_model_calls:
+            self.reach("max_model_calls")
         return ModelCall(
-            step=self.steps,
+            step=self.counts.steps,
             model=self.loaded.agent.model,
             closing=self.limit_reached,
             tool_output_max_chars=self.loaded.tool_output_max_chars,
-            transcript=Reference(length=len(self.transcript), digest=self.transcript.digest()),
-            pushed=tuple(pushed),
+            transcript=self.reference(),
+            pushed=self.push(),
         )
 
-    def reach(self, limit: str) -> None:
-        """Note that a limit's count is used up: the next model call is the closing one."""
-        self.limit_reached = self.limit_reached or limit
+    def _to_compact(self) -> Compact | None:
+        settings, left = self.loaded.agent.compaction, self.limits.max_model_calls
+        left -= self.counts.model_calls - self.base.model_calls
+        tokens = self.tokens()
+        if settings is None or self.limit_reached or left < 2:
+            return None
+        if tokens < max(settings.at_tokens, self._compact_from) and not self._too_long:
+            return None
+        span = compaction.plan(self.transcript.messages, settings)
+        if span is None:
+            self.not_compacted()
+            return None
+        return Compact(
+            model=settings.model or self.loaded.agent.model,
+            start=span.start,
+            stop=span.stop,
+            tool_output_max_chars=self.loaded.tool_output_max_chars,
+            transcript=self.reference(),
+            pushed=self.push(),
+        )
+
+    def _open(self, now: float) -> OpenCalls | None:
+        calls = self.unsettled()
+        if not calls:
+            return None
+        made = self.counts.tool_calls - self.base.tool_calls
+        decisions = admit(calls, self._tools, self.limits, made, self.interaction)
+        self.turn = OpenCalls(decisions, self.interaction, now)
+        if self.inbox:
+            self.turn.wake()
+        return self.turn
+
+    def _close_turn(self) -> None:
+        """Take the results of a turn's calls into the transcript, in the order of the calls, once all have ended."""
+        turn = self.turn
+        if turn is None or not turn.done:
+            return
+        self.turn = None
+        for slot in turn.slots.values():
+            outcome = slot.outcome
+            assert outcome is not None
+            self.counts = _plus(self.counts, tool_calls=int(slot.made))
+            self.executions.add(slot.call, outcome, self.loaded.agent.name)
+            if outcome.error is not None:
+                self._say(tool_message(slot.call.id, f"Error ({outcome.error_type}): {outcome.error}"))
+                continue
+            content = tool_content(outcome.output, self.loaded.tool_output_max_chars)
+            if slot.edited is not None:
+                told = cut_chars(to_json(slot.edited), _EDITED_MAX_CHARS)
+                content = f"{content}\n\n(approved with other arguments: {told})"
+            built_in = isinstance(slot.decision, Admitted) and slot.decision.spec.builtin is not None
+            if slot.edited is not None or built_in:
+                self._say(tool_message(slot.call.id, content))
+            else:
+                self.transcript.append(tool_message(slot.call.id, content))
+        self._tell_dropped()
+        if self.counts.tool_calls - self.base.tool_calls >= self.limits.max_tool_calls:
+            self.reach("max_tool_calls")
+
+    def _spend(self, usage: Usage) -> None:
+        self.usage = self.usage + usage
+        self.counts = self.counts.model_copy(update={"cost_usd": self.usage.cost_usd})
+        most = self.limits.max_cost_usd
+        if most is not None and self.counts.cost_usd - self.base.cost_usd >= most:
+            self.reach("max_cost_usd")
+
+    def _what_is_known(self) -> str:
+        """Say something better than nothing, where there is no money left to ask the model for it."""
+        found = [each.content for each in self.transcript.messages if each.role == "tool" and each.content]
+        told = f"; the last result was: {cut(found[-1], 2_000)}" if found else ""
+        return f"The money of this run was spent before the model gave an answer{told}"
 
     def _tell_dropped(self) -> None:
         if self._dropped:
@@ -236,31 +491,9 @@ class RunState:
         self._unfed[len(self.transcript)] = message
         self.transcript.append(message)
 
-    def _remember(self, call: ToolCall, outcome: ToolOutcome) -> None:
-        output = outcome.output
-        if json_size(output) > PREVIEW_MAX_BYTES:
-            output = cut_json(tool_text(output), PREVIEW_MAX_BYTES)
-        execution = ToolExecution(
-            tool_name=cut(call.name, 128),
-            tool_call_id=call.id,
-            success=outcome.error is None,
-            output=output,
-            error=None if outcome.error is None else cut(f"{outcome.error_type}: {outcome.error}", PREVIEW_MAX_BYTES),
-            latency_ms=outcome.latency_ms,
-            agent_name=self.loaded.agent.name,
-            agent_path=self.loaded.agent.name,
-        )
-        self.executions.append(execution)
-        self._preview_bytes += json_size([execution.output, execution.error])
-        while self._preview_bytes > PREVIEWS_MAX_BYTES:
-            oldest = self.executions[self._blanked]
-            self._preview_bytes -= json_size([oldest.output, oldest.error])
-            self.executions[self._blanked] = oldest.model_copy(update={"output": None, "error": None})
-            self._blanked += 1
-        if len(self.executions) > EXECUTIONS_MAX:
-            first = self.executions.pop(0)
-            self._preview_bytes -= 0 if self._blanked else json_size([first.output, first.error])
-            self._blanked = max(0, self._blanked - 1)
+
+def _plus(counts: Counts, **more: int) -> Counts:
+    return counts.model_copy(update={name: getattr(counts, name) + number for name, number in more.items()})
 
 
 def _dropped_note(dropped: int) -> str:
@@ -268,8 +501,3 @@ def _dropped_note(dropped: int) -> str:
         f"{dropped:,} further tool calls of that turn were not made: they were beyond what one turn may hold. "
         "Ask again for those that are still needed."
     )
-
-
-def refusal(decision: Refused) -> ToolOutcome:
-    """Return the outcome of a call that was refused."""
-    return ToolOutcome(error_type=decision.type, error=decision.message, latency_ms=0.0)

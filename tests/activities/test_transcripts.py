@@ -10,18 +10,17 @@ from hypothesis import strategies as st
 
 from holdfast import Agent, Message, ToolSpec
 from holdfast.activities.transcripts import Held, TranscriptCache
-from holdfast.carried import Reference
+from holdfast.carried import Outcome, Reference
 from holdfast.message import Transcript, tool_content, tool_message, tool_text, user_message
 from holdfast.request import UserMessage
-from holdfast.workflows.admission import Admitted, Refused
-from holdfast.workflows.state import CallModel, CallTools, RunState, ToolOutcome, refusal
+from holdfast.workflows.state import CallModel, CallTools, RunState
 from tests.workflows.states import fresh, turn
 
 CHARS = 60
 KEY = ("run", "link")
 OUTPUTS = st.none() | st.integers() | st.text(max_size=90) | st.lists(st.text(max_size=30), max_size=4)
-OUTCOMES = st.builds(ToolOutcome, output=OUTPUTS) | st.builds(
-    ToolOutcome, error_type=st.just("ValueError"), error=st.text(max_size=20)
+OUTCOMES = st.builds(Outcome, output=OUTPUTS) | st.builds(
+    Outcome, error_type=st.just("ValueError"), error=st.text(max_size=20)
 )
 
 
@@ -60,12 +59,11 @@ def test_what_ran_here_and_what_was_pushed_make_the_runs_own_transcript(data: st
             for text in data.draw(st.lists(st.text(min_size=1, max_size=9), max_size=2)):
                 state.receive(UserMessage(text=text))
         elif isinstance(move, CallTools):
-            outcomes = [refusal(each) if isinstance(each, Refused) else data.draw(OUTCOMES) for each in move.decisions]
-            order = data.draw(st.permutations(range(len(outcomes))))
-            for index in order:
-                if isinstance(move.decisions[index], Admitted) and outcomes[index].error is None:
-                    cache.feed_output(KEY, move.decisions[index].call.id, outcomes[index].output)
-            state.settle(move.decisions, outcomes)
+            for slot in data.draw(st.permutations(move.turn.open)):
+                outcome = data.draw(OUTCOMES)
+                if outcome.error is None:
+                    cache.feed_output(KEY, slot.call.id, outcome.output)
+                state.settle(slot.call.id, outcome)
         else:
             break
     assert cache.held(KEY).outputs == {}

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast import Agent, Limits, Message, ToolCall, ToolSpec, Usage
+from holdfast import Agent, Compaction, Limits, Message, ToolCall, ToolSpec, Usage
 from holdfast.calls import LoadedAgent, ModelCall
+from holdfast.carried import Outcome
 from holdfast.ids import call_id
 from holdfast.message import Turn
-from holdfast.workflows.admission import Decision, Refused
-from holdfast.workflows.state import CallModel, CallTools, RunState, ToolOutcome, refusal
+from holdfast.workflows.admission import Admitted, Decision
+from holdfast.workflows.state import CallModel, CallTools, RunState
 
 TOOLS = [ToolSpec(name="add"), ToolSpec(name="look")]
 
 
-def fresh(*, prompts: tuple[str, ...] = ("Hello",), chars: int = 12_000, **limits: Any) -> RunState:
+def fresh(
+    *, prompts: tuple[str, ...] = ("Hello",), chars: int = 12_000, compaction: Compaction | None = None, **limits: Any
+) -> RunState:
     """Begin a run."""
-    agent = Agent(name="demo", model="m", tools=TOOLS, limits=Limits(**limits))
+    agent = Agent(name="demo", model="m", tools=TOOLS, limits=Limits(**limits), compaction=compaction)
     loaded = LoadedAgent(agent=agent, revision=agent.revision, prompts=prompts, tool_output_max_chars=chars)
-    return RunState(loaded)
+    return RunState.begin(loaded)
 
 
 def turn(step: int, *named: str, text: str | None = None, dropped: int = 0, arguments: str = "{}") -> Turn:
@@ -38,22 +41,22 @@ def ask(state: RunState) -> ModelCall:
 
 
 def asks_tools(state: RunState) -> list[Decision]:
-    """Take the next step, which must be tool calls."""
+    """Take the next step, which must be tool calls; return how all calls of the turn were decided."""
     move = state.next_move()
     assert isinstance(move, CallTools), move
-    return move.decisions
+    return [slot.decision for slot in move.turn.slots.values()]
 
 
 def settle(state: RunState, *outputs: Any) -> None:
-    """Settle the last turn's calls: refused ones as refused, the others with the outputs, or "ok"."""
+    """Settle those of the last turn's calls that were admitted with the outputs, or "ok"."""
     given = iter(outputs)
-    decisions = asks_tools(state)
-    outcomes = [refusal(each) if isinstance(each, Refused) else _outcome(next(given, "ok")) for each in decisions]
-    state.settle(decisions, outcomes)
+    for decision in asks_tools(state) if state.turn else ():
+        if isinstance(decision, Admitted):
+            state.settle(decision.call.id, _outcome(next(given, "ok")))
 
 
-def _outcome(output: Any) -> ToolOutcome:
-    return output if isinstance(output, ToolOutcome) else ToolOutcome(output=output, latency_ms=1.0)
+def _outcome(output: Any) -> Outcome:
+    return output if isinstance(output, Outcome) else Outcome(output=output, latency_ms=1.0)
 
 
 def roles(state: RunState) -> str:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import Limits, ToolCall, ToolSpec
+from holdfast import Interaction, Limits, ToolCall, ToolSpec
 from holdfast.workflows.admission import Admitted, Refused, admit
-from holdfast.workflows.state import refusal
+from holdfast.workflows.turn import Turn
 
 TOOLS = {name: ToolSpec(name=name) for name in ("add", "look")}
 
@@ -108,8 +108,9 @@ def test_what_the_model_hears_of_a_refusal_is_bounded_at_4_kilobytes() -> None:
     (decision,) = admit(asked("y" * 100_000), many, Limits(), 0)
     assert isinstance(decision, Refused)
     assert len(decision.message.encode()) <= 4096
-    told = refusal(decision)
-    assert (told.error_type, told.error, told.output) == ("ToolUnknown", decision.message, None)
+    slot = Turn([decision], Interaction(), now=0.0).slots["id0"]
+    assert slot.outcome is not None
+    assert (slot.outcome.error_type, slot.outcome.error, slot.outcome.output) == ("ToolUnknown", decision.message, None)
 
 
 NAMED = st.lists(st.sampled_from(["add", "look", "nope"]), max_size=40)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import Message
+from holdfast.carried import Outcome
 from holdfast.request import UserMessage
-from holdfast.workflows.state import Finish, RunState, ToolOutcome
+from holdfast.workflows.state import Finish, RunState
 from tests.workflows.states import ask, asks_tools, fresh, roles, settle, turn
 
 
@@ -41,7 +41,7 @@ def test_a_run_asks_calls_asks_again_and_ends_with_the_answer() -> None:
     state.record(turn(2, text="3"))
     assert state.next_move() == Finish("completed", "3")
     assert [each.content for each in state.transcript.messages[2:4]] == ["3", '{"found":true}']
-    assert (state.steps, state.model_calls, state.tool_calls, state.usage.cost_usd) == (2, 2, 2, 1.0)
+    assert (state.steps, state.counts.model_calls, state.counts.tool_calls, state.usage.cost_usd) == (2, 2, 2, 1.0)
 
 
 @pytest.mark.parametrize("limit", ["max_steps", "max_model_calls"])
@@ -50,8 +50,8 @@ def test_a_limit_on_model_calls_is_exact_and_the_last_one_closes(limit: str, mos
     bounds: dict[str, Any] = {limit: most}
     state = fresh(**bounds)
     assert play(state) == Finish("degraded", "best effort")
-    assert (state.model_calls, state.steps) == (most, most)
-    assert state.tool_calls == most - 1
+    assert (state.counts.model_calls, state.steps) == (most, most)
+    assert state.counts.tool_calls == most - 1
     assert state.limit_reached == limit
 
 
@@ -59,8 +59,8 @@ def test_a_limit_on_model_calls_is_exact_and_the_last_one_closes(limit: str, mos
 def test_a_limit_on_tool_calls_is_exact_and_one_closing_call_follows(most: int) -> None:
     state = fresh(max_tool_calls=most)
     assert play(state) == Finish("degraded", "best effort")
-    assert state.tool_calls == most
-    assert state.model_calls == max(most, 1) + 1
+    assert state.counts.tool_calls == most
+    assert state.counts.model_calls == max(most, 1) + 1
     assert state.limit_reached == "max_tool_calls"
 
 
@@ -73,7 +73,7 @@ def test_a_turn_beyond_the_limit_on_tool_calls_is_made_in_part_and_all_of_it_is_
     assert (told[0], told[2]) == ("1", "2")
     assert told[1].startswith("Error (ToolUnknown)")
     assert told[3].startswith("Error (LimitReached)")
-    assert (state.tool_calls, ask(state).closing) == (2, "max_tool_calls")
+    assert (state.counts.tool_calls, ask(state).closing) == (2, "max_tool_calls")
 
 
 def test_a_run_that_needs_no_tool_completes_under_a_limit_of_no_tool_calls() -> None:
@@ -88,7 +88,7 @@ def test_calls_beyond_those_of_one_turn_do_not_end_the_run() -> None:
     ask(state)
     state.record(turn(1, "add", "add"))
     settle(state)
-    assert (state.tool_calls, state.limit_reached, ask(state).closing) == (1, None, None)
+    assert (state.counts.tool_calls, state.limit_reached, ask(state).closing) == (1, None, None)
 
 
 def test_the_last_allowed_call_makes_the_run_degraded_even_if_it_answers() -> None:
@@ -123,7 +123,9 @@ def test_a_waiting_message_is_never_put_between_calls_and_their_results() -> Non
     say(state, "while the tools run")
     decisions = asks_tools(state)
     say(state, "a moment before they end")
-    state.settle(decisions, [ToolOutcome(output=1), ToolOutcome(output=2)])
+    for number, decision in enumerate(decisions, 1):
+        assert roles(state) == "ua"
+        state.settle(decision.call.id, Outcome(output=number))
     assert roles(state) == "uatt"
     call = ask(state)
     assert roles(state) == "uattuuu"
@@ -166,7 +168,7 @@ def test_results_stand_in_the_order_of_the_calls_whichever_came_first() -> None:
     ask(state)
     asked = turn(1, "look", "add", "look")
     state.record(asked)
-    settle(state, "a", ToolOutcome(error_type="ValueError", error="bad"), "c")
+    settle(state, "a", Outcome(error_type="ValueError", error="bad"), "c")
     results = state.transcript.messages[2:]
     assert [each.tool_call_id for each in results] == [call.id for call in asked.message.tool_calls]
     assert [each.content for each in results] == ["a", "Error (ValueError): bad", "c"]
@@ -174,12 +176,17 @@ def test_results_stand_in_the_order_of_the_calls_whichever_came_first() -> None:
     assert state.unsettled() == ()
 
 
-def test_results_that_do_not_match_the_decisions_are_an_error() -> None:
+def test_a_result_of_no_open_call_changes_nothing_and_the_first_result_of_a_call_counts() -> None:
     state = fresh()
     ask(state)
-    state.record(turn(1, "add", "add"))
-    with pytest.raises(ValueError, match="zip"):
-        state.settle(asks_tools(state), [ToolOutcome(output=1)])
+    state.record(turn(1, "add", "look"))
+    first, second = (decision.call.id for decision in asks_tools(state))
+    state.settle("000000000", Outcome(output="whose?"))
+    state.settle(first, Outcome(output="one"))
+    state.settle(first, Outcome(output="another"))
+    assert roles(state) == "ua"
+    state.settle(second, Outcome(output="two"))
+    assert [each.content for each in state.transcript.messages[2:]] == ["one", "two"]
 
 
 def test_a_partial_turn_is_shown_and_paid_but_never_part_of_the_transcript() -> None:
@@ -222,9 +229,10 @@ def test_a_turn_settled_in_part_asks_for_the_rest_only() -> None:
     state = fresh()
     ask(state)
     asked = turn(1, "add", "look", "add")
-    state.record(asked)
-    state.transcript.append(Message(role="tool", content="1", tool_call_id=asked.message.tool_calls[0].id))
-    assert [each.call for each in asks_tools(state)] == list(asked.message.tool_calls[1:])
+    opened = state.record(asked)
+    state.settle(asked.message.tool_calls[0].id, Outcome(output="1"))
+    assert opened is not None
+    assert [slot.call for slot in opened.open] == list(asked.message.tool_calls[1:])
 
 
 def test_prompts_and_errors_are_pushed_once_and_outputs_never() -> None:

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from holdfast.bounds import json_size
-from holdfast.carried import Reference
+from holdfast.carried import Outcome, Reference
 from holdfast.message import Transcript, user_message
 from holdfast.request import UserMessage
-from holdfast.workflows.admission import Admitted, Refused
-from holdfast.workflows.state import CallModel, CallTools, Finish, Move, RunState, ToolOutcome, refusal
+from holdfast.workflows.admission import Admitted
+from holdfast.workflows.state import CallModel, CallTools, Finish, Move, RunState
 from tests.workflows.states import fresh, turn
 
 NAMES = st.lists(st.sampled_from(["add", "look", "nope"]), max_size=6)
 OUTPUTS = st.none() | st.integers() | st.text(max_size=20) | st.just("x" * 30_000) | st.lists(st.text(max_size=5))
-OUTCOMES = st.builds(ToolOutcome, output=OUTPUTS) | st.builds(
-    ToolOutcome, error_type=st.just("ValueError"), error=st.text(max_size=20)
+OUTCOMES = st.builds(Outcome, output=OUTPUTS) | st.builds(
+    Outcome, error_type=st.just("ValueError"), error=st.text(max_size=20)
 )
 
 
@@ -72,11 +72,11 @@ class AnyRun(RuleBasedStateMachine):
     @rule(data=st.data())
     def results(self, data: Any) -> None:
         assert isinstance(self.move, CallTools)
-        decisions = self.move.decisions
-        outcomes = [refusal(each) if isinstance(each, Refused) else data.draw(OUTCOMES) for each in decisions]
-        made = self.state.tool_calls
-        self.state.settle(decisions, outcomes)
-        assert self.state.tool_calls == made + sum(isinstance(each, Admitted) for each in decisions)
+        slots, made = self.move.turn.slots.values(), self.state.counts.tool_calls
+        for slot in data.draw(st.permutations(self.move.turn.open)):
+            self.state.settle(slot.call.id, data.draw(OUTCOMES))
+        assert self.state.turn is None
+        assert self.state.counts.tool_calls == made + sum(isinstance(slot.decision, Admitted) for slot in slots)
         self.move = None
 
     @precondition(lambda self: isinstance(self.move, Finish))
@@ -96,8 +96,8 @@ class AnyRun(RuleBasedStateMachine):
         if hasattr(self, "state"):
             limits = self.state.limits
             assert self.state.steps <= limits.max_steps
-            assert self.state.model_calls <= limits.max_model_calls
-            assert self.state.tool_calls <= limits.max_tool_calls
+            assert self.state.counts.model_calls <= limits.max_model_calls
+            assert self.state.counts.tool_calls <= limits.max_tool_calls
             assert self.closing_calls <= 1
 
     @invariant()

@@ -1,0 +1,147 @@
+"""What a closed link has left: read from its history, and recorded in the next one piece by piece."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+
+from holdfast import wire
+from holdfast.activities.failures import failure
+from holdfast.activities.guard import run_key
+from holdfast.activities.transcripts import Held, TranscriptCache
+from holdfast.bounds import RESTORE_MAX_BYTES, cut, json_size
+from holdfast.calls import LoadedAgent, Restore, Restored
+from holdfast.carried import Carried, Counts
+from holdfast.errors import HoldfastError, InputInvalid
+from holdfast.request import After, RunRequest
+
+_MOST_PASTS = 8
+
+
+@dataclass(frozen=True)
+class Past:
+    """How a run stood at the end of a link, or before one of its steps."""
+
+    loaded: LoadedAgent | None
+    """None for a run that ended before it had begun: then `request` is what to begin with."""
+    messages: list[dict[str, Any]]
+    """The transcript in wire form, then the messages that the model had not seen."""
+    carried: Carried
+    request: RunRequest | None = None
+
+
+Recall = Callable[[Client, str, str, int | None], Awaitable[Past]]
+"""Reads a link's history: workflow id, Temporal's run id, and the step before which to stop; HoldfastError."""
+
+
+class PastActivities:
+    """Closed links, as far as this process has read them."""
+
+    def __init__(self, recall: Recall, cache: TranscriptCache) -> None:
+        self._recall = recall
+        self._cache = cache
+        self._read: OrderedDict[After, Past] = OrderedDict()
+
+    @activity.defn(name=wire.TRANSCRIPT_RESTORE)
+    async def restore(self, call: Restore) -> dict[str, Any]:
+        """Return the messages from `start` on, at most 256 KB of them; returns Restored's wire form."""
+        info = activity.info()
+        own = info.workflow_id or ""
+        held = self._held(call, own)
+        if held is not None:
+            messages, carried = held.messages, None
+        else:
+            past = await self.past(call.after)
+            messages, carried = past.messages, going_on(past, call.after, own)
+            if call.after.length is not None:
+                messages, carried = messages[: call.after.length], carried.model_copy(update={"inbox": 0})
+            if call.transcript is not None:
+                carried = None
+                _check(messages, call)
+        piece: list[dict[str, Any]] = []
+        size = 0
+        for message in messages[call.start :]:
+            size += json_size(message) + 1
+            if piece and size > RESTORE_MAX_BYTES:
+                break
+            piece.append(message)
+        end = call.start + len(piece)
+        self._feed(call, piece, unread=carried.inbox if carried else call.inbox, total=len(messages))
+        return Restored(
+            messages=tuple(piece),
+            next=end if end < len(messages) else None,
+            carried=carried if call.start == 0 else None,
+        ).wire()
+
+    async def past(self, after: After) -> Past:
+        """Return how a closed link ended; ApplicationError for one that is gone, open, or none of a run's."""
+        own = activity.info().workflow_id or ""
+        if after not in self._read:
+            client = activity.client()
+            workflow_id = after.workflow_id or own
+            try:
+                self._read[after] = await self._recall(client, workflow_id, after.run, after.step)
+            except HoldfastError as error:
+                kind = type(error).__name__
+                raise ApplicationError(cut(str(error)), type=kind, non_retryable=True) from None
+        self._read.move_to_end(after)
+        while len(self._read) > _MOST_PASTS:
+            self._read.popitem(last=False)
+        return self._read[after]
+
+    def _held(self, call: Restore, own: str) -> Held | None:
+        """Return what this process holds of the link before, if that is the whole."""
+        if call.transcript is None or call.inbox or call.after.workflow_id not in (None, own):
+            return None
+        held = self._cache.held((own, call.after.run))
+        held.advance(call.transcript, {each.index: each.message for each in call.pushed}, call.tool_output_max_chars)
+        whole = held.matches(call.transcript) and len(held.messages) == call.transcript.length
+        return held if whole else None
+
+    def _feed(self, call: Restore, piece: list[dict[str, Any]], *, unread: int, total: int) -> None:
+        """Hold the new link's beginning, so that its first model call need not ask for it."""
+        key = run_key(activity.info())
+        held = self._cache.held(key)
+        if len(held.messages) == call.start:
+            for message in piece[: max(0, total - unread - call.start)]:
+                held.append(message)
+            self._cache.count(key)
+
+
+def going_on(past: Past, after: After, own: str) -> Carried:
+    """Return what a run starts from that goes on after a closed link: its own next seq, or a fork of another run."""
+    carried = past.carried
+    if after.workflow_id in (None, own):
+        return carried.model_copy(
+            update={
+                "run_seq": carried.run_seq + 1,
+                "base": carried.counts,
+                "limit_reached": None,
+                "paused": None,
+                "started_at": 0.0,
+                "active_seconds": 0.0,
+            }
+        )
+    steps = Counts(steps=carried.counts.steps)
+    kept = {"link", "inbox", "turn", "context_tokens"}
+    return Carried(**{name: getattr(carried, name) for name in kept}, goal=carried.goal, counts=steps, base=steps)
+
+
+def _check(messages: list[dict[str, Any]], call: Restore) -> None:
+    assert call.transcript is not None
+    again = Held()
+    for message in messages[: call.transcript.length]:
+        again.append(message)
+    if not again.matches(call.transcript) or len(messages) != call.transcript.length + call.inbox:
+        raise failure("TranscriptMismatch", "the closed link's history does not give its transcript", retryable=True)
+
+
+def refuse_open(run_id: str) -> InputInvalid:
+    """Make the error of a link that has not ended."""
+    return InputInvalid({"after": f"the link of run {run_id!r} has not ended"})

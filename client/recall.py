@@ -1,0 +1,77 @@
+"""Reading how a closed link ended, for the run that goes on after it."""
+
+from __future__ import annotations
+
+from temporalio.api.enums.v1 import EventType as Kind
+from temporalio.client import Client
+
+from holdfast.activities.past import Past, refuse_open
+from holdfast.carried import Carried, OpenTurn, Settled
+from holdfast.client.history import Line
+from holdfast.client.rpc import translated
+from holdfast.client.timeline import Timeline
+from holdfast.errors import InputInvalid
+from holdfast.message import user_message
+from holdfast.request import sound_id
+from holdfast.workflows.outcomes import interrupted_once
+from holdfast.workflows.state import RunState
+
+
+async def recall(client: Client, run_id: str, link: str, step: int | None = None) -> Past:
+    """Fold one closed link of a run, up to a step where one is given.
+
+    RunNotFound for a link that is not there (any more), InputInvalid for one that is open, that never came to have an
+    agent, or in which the step was not taken.
+    """
+    sound_id(run_id)
+    folded = Timeline(client.data_converter)
+    ended = False
+    handle = client.get_workflow_handle(run_id, run_id=link)
+    with translated(client, f"{run_id}/{link}"):
+        async for event in handle.fetch_history_events():
+            state = folded.state
+            begun = [each for each in await folded.add(Line(link, event)) if each.type == "step_started"]
+            if step is not None and state is not None and begun and begun[0].data["step"] == step:
+                return _before_step(folded, state, link)
+            continued = event.event_type == Kind.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
+            ended = ended or continued or folded.result is not None
+    if not ended:
+        raise refuse_open(run_id)
+    if folded.state is None or folded.reading is None:
+        return await _never_begun(client, run_id, link, folded)
+    if step is not None:
+        raise InputInvalid({"after": f"step {step} was not taken in this link of run {run_id!r}"})
+    folded.finish_task()
+    return _at_the_end(folded, folded.state, link)
+
+
+async def _never_begun(client: Client, run_id: str, link: str, folded: Timeline) -> Past:
+    request = folded.link_request
+    if request is None or request.carried is not None:
+        raise InputInvalid({"after": f"run {run_id!r} ended before it had begun: there is nothing to go on from"})
+    if request.after is not None:
+        return await recall(client, request.after.workflow_id or run_id, request.after.run, request.after.step)
+    return Past(None, [], Carried(link=link), request)
+
+
+def _before_step(folded: Timeline, state: RunState, link: str) -> Past:
+    assert folded.reading is not None
+    messages = [message.wire() for message in state.transcript.messages]
+    counts = state.counts.model_copy(update={"steps": state.steps - 1})
+    carried = state.carried(link).model_copy(update={"counts": counts, "inbox": 0, "turn": OpenTurn()})
+    return Past(folded.reading, messages, carried)
+
+
+def _at_the_end(folded: Timeline, state: RunState, link: str) -> Past:
+    assert folded.reading is not None
+    messages = [message.wire() for message in state.transcript.messages]
+    messages += [user_message(each.text).wire() for each in state.inbox]
+    carried = state.carried(link)
+    specs = {spec.name: spec for spec in folded.reading.agent.tool_specs}
+    lost = [
+        Settled(call_id=slot.call.id, outcome=interrupted_once(), made=True, arguments=slot.edited)
+        for slot in (state.turn.open if state.turn else [])
+        if slot.call.id in folded.unknown and specs[slot.call.name].effect == "once"
+    ]
+    turn = carried.turn.model_copy(update={"settled": (*carried.turn.settled, *lost)})
+    return Past(folded.reading, messages, carried.model_copy(update={"turn": turn}))

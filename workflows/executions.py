@@ -1,0 +1,91 @@
+"""The tool calls that a run's result lists: previews, the latest kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from holdfast.bounds import (
+    CARRIED_EXECUTIONS_BYTES,
+    CARRIED_EXECUTIONS_MAX,
+    EXECUTIONS_MAX,
+    PREVIEW_MAX_BYTES,
+    PREVIEWS_MAX_BYTES,
+    cut,
+    cut_json,
+    json_size,
+)
+from holdfast.carried import Outcome
+from holdfast.message import ToolCall, tool_text
+from holdfast.run import ToolExecution
+
+
+class Executions:
+    """At most 2,000 calls, with previews of at most 128 KB in all."""
+
+    def __init__(self, earlier: Iterable[ToolExecution] = ()) -> None:
+        self._kept: list[ToolExecution] = []
+        self._preview_bytes = 0
+        self._blanked = 0
+        """Those whose output and error have made room for later ones."""
+        for each in earlier:
+            self._add(each)
+
+    def __iter__(self) -> Iterator[ToolExecution]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def all(self) -> tuple[ToolExecution, ...]:
+        """Return what a result lists."""
+        return tuple(self._kept)
+
+    def latest(self) -> tuple[ToolExecution, ...]:
+        """Return what the next link is handed: at most 100, of at most 32 KB."""
+        chosen: list[ToolExecution] = []
+        room = CARRIED_EXECUTIONS_BYTES
+        for each in reversed(self._kept[-CARRIED_EXECUTIONS_MAX:]):
+            room -= json_size(each.wire())
+            if room < 0:
+                break
+            chosen.append(each)
+        return tuple(reversed(chosen))
+
+    def add(self, call: ToolCall, outcome: Outcome, agent_name: str) -> None:
+        """Take one call that has ended."""
+        output = outcome.output
+        if json_size(output) > PREVIEW_MAX_BYTES:
+            output = cut_json(tool_text(output), PREVIEW_MAX_BYTES)
+        error = None
+        if outcome.error is not None:
+            error = cut(f"{outcome.error_type}: {outcome.error}", PREVIEW_MAX_BYTES)
+        self._add(
+            ToolExecution(
+                tool_name=cut(call.name, 128),
+                tool_call_id=call.id,
+                success=outcome.error is None,
+                output=output,
+                error=error,
+                latency_ms=outcome.latency_ms,
+                agent_name=agent_name,
+                agent_path=agent_name,
+            )
+        )
+
+    def _add(self, execution: ToolExecution) -> None:
+        self._kept.append(execution)
+        self._preview_bytes += _preview_size(execution)
+        while self._preview_bytes > PREVIEWS_MAX_BYTES:
+            oldest = self._kept[self._blanked]
+            self._preview_bytes -= _preview_size(oldest)
+            self._kept[self._blanked] = oldest.model_copy(update={"output": None, "error": None})
+            self._blanked += 1
+        if len(self._kept) > EXECUTIONS_MAX:
+            first = self._kept.pop(0)
+            self._preview_bytes -= 0 if self._blanked else _preview_size(first)
+            self._blanked = max(0, self._blanked - 1)
+
+
+def _preview_size(execution: ToolExecution) -> int:
+    parts: Sequence[object] = [execution.output, execution.error]
+    return json_size(parts)

@@ -1,0 +1,147 @@
+"""A run while it lives: what its handlers and its loop share, and what it shows of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from temporalio import workflow
+
+from holdfast.carried import Carried
+from holdfast.request import RunRequest
+from holdfast.run import TERMINAL, RunResult, Status
+from holdfast.workflows import details, options, shown
+from holdfast.workflows.clock import Clock
+from holdfast.workflows.hands import Hands
+from holdfast.workflows.state import RunState
+
+
+class Live:
+    """State, hands and clock of one link of a run."""
+
+    def __init__(self) -> None:
+        self.state: RunState | None = None
+        self.request: RunRequest | None = None
+        self.status: Status = "running"
+        self.hands = Hands()
+        self.interrupted_by = ""
+        """A limit's name, or the reason that somebody gave."""
+        self.signals = 0
+        self.updates = 0
+        self._early: list[Callable[[RunState], object]] = []
+        """What was said before the agent was loaded."""
+        self._waiting: str | None = None
+        self._clock: Clock | None = None
+        self._began = (0, 0)
+
+    def begin(self, state: RunState, carried: Carried | None) -> None:
+        """Go live with a state, and with all that was said meanwhile."""
+        info = workflow.info()
+        self.state = state
+        self._began = (info.get_current_history_length(), info.get_current_history_size())
+        started_at = carried.started_at if carried else info.start_time.timestamp()
+        self._clock = Clock(state.limits, started_at, carried.active_seconds if carried else 0.0)
+        early, self._early = self._early, []
+        for say in early:
+            say(state)
+        if self.hands.stopped:
+            return
+        self._clock.turn(True, workflow.time())
+        if state.loaded.search_attributes:
+            thread = self.request.thread_id if self.request else None
+            workflow.upsert_search_attributes(
+                [*shown.first(state, thread), *shown.changed(state, "running", (), self._waiting)]
+            )
+        self.refresh()
+
+    def tell(self, say: Callable[[RunState], object]) -> None:
+        """Say something to the state, once there is one."""
+        if self.state is None:
+            self._early.append(say)
+        else:
+            say(self.state)
+            self.refresh()
+
+    def interrupt(self, reason: str) -> None:
+        """Stop at once, keeping what was said; a run that is being cancelled stays cancelled."""
+        if self.hands.stopped is None:
+            self.interrupted_by = reason
+            self.hands.stop("interrupted")
+
+    @property
+    def crowded(self) -> bool:
+        """True once this link holds so much that the run should continue as new."""
+        if self.state is None:
+            return False
+        return options.is_crowded(workflow.info(), self.state.loaded, self._began, self.signals, self.updates)
+
+    def handed_on(self) -> Carried:
+        """Return what the next link is handed."""
+        assert self.state is not None
+        assert self._clock is not None
+        info = workflow.info()
+        active = self._clock.active(workflow.time())
+        return self.state.carried(info.run_id, started_at=self._clock.started_at, active_seconds=active)
+
+    async def watch_clock(self) -> None:
+        """Interrupt the run when its time is up."""
+        clock = self._clock
+        assert clock is not None
+        while not self.hands.stopped:
+            known, ran = clock.next_limit(workflow.time()), clock.runs
+            if known is None and clock.limits.max_active_seconds is None:
+                return
+
+            def changed(ran: bool = ran) -> bool:
+                return clock.runs != ran or self.hands.stopped is not None
+
+            try:
+                seconds, limit = known or (None, "")
+                if seconds is not None and seconds <= 0:
+                    self.interrupt(limit)
+                    return
+                await workflow.wait_condition(changed, timeout=seconds, timeout_summary=limit or None)
+            except TimeoutError:
+                continue  # and look whether the time is up
+
+    def refresh(self) -> None:
+        """Show the status where it has changed, and let the clock stand still while the run waits or is paused."""
+        state = self.state
+        if state is None or self.status in TERMINAL or self.hands.stopped:
+            return
+        status: Status = "running"
+        if not self.hands.busy:
+            status = "paused" if state.paused is not None else "waiting" if state.waiting else "running"
+        if self._clock is not None:
+            self._clock.turn(status == "running", workflow.time())
+        kinds = [str(slot.waits) for slot in state.waiting]
+        if status != self.status or shown.waiting(kinds) != self._waiting:
+            self.show(status, kinds)
+
+    def show(self, status: Status, kinds: list[str] | None = None) -> None:
+        """Say the status in search attributes, and on the run's page in the UI."""
+        state, self.status = self.state, status
+        if state is None:
+            return
+        self.draw()
+        if state.loaded.search_attributes:
+            workflow.upsert_search_attributes(shown.changed(state, status, kinds or (), self._waiting))
+        self._waiting = shown.waiting(kinds or ())
+
+    def draw(self) -> None:
+        """Draw the run's page in the UI anew."""
+        if self.state is not None:
+            workflow.set_current_details(details.page(self.state, self.status))
+
+    def result(self, status: Status, **fields: Any) -> RunResult:
+        """Return what the run leaves."""
+        state, request = self.state, self.request
+        known: dict[str, Any] = {"run_id": workflow.info().workflow_id}
+        if request is not None:
+            known["thread_id"] = request.thread_id
+            known["agent"] = request.agent if isinstance(request.agent, str) else request.agent.name
+        if state is not None:
+            known.update(state.summary())
+            if status == "interrupted":
+                known["state_snapshot"] = {**known["state_snapshot"], "interrupted_by": self.interrupted_by}
+        return RunResult(status=status, **known, **fields)

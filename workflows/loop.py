@@ -1,0 +1,182 @@
+"""The step loop: asks `RunState` what to do next, and does it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from holdfast import wire
+from holdfast.bounds import pairs, summary
+from holdfast.calls import Compact, Compacted, ModelCall
+from holdfast.message import Turn
+from holdfast.request import RunRequest
+from holdfast.workflows import options
+from holdfast.workflows.admission import Admitted
+from holdfast.workflows.hands import Stopped
+from holdfast.workflows.live import Live
+from holdfast.workflows.outcomes import TOO_LONG, from_failure, from_output, named
+from holdfast.workflows.state import CallModel, CallTools, CompactContext, Finish, RunState
+from holdfast.workflows.turn import Slot
+from holdfast.workflows.turn import Turn as OpenCalls
+
+
+async def take_steps(live: Live) -> dict[str, Any]:
+    """Run to the end, and return the RunResult's wire form; Stopped where the run was told to stop."""
+    state = live.state
+    assert state is not None
+    clock = asyncio.create_task(live.watch_clock())
+    try:
+        while not live.hands.stopped:
+            if live.crowded:
+                await _continue_as_new(live, state)
+            if options.history_is_full(workflow.info()):
+                state.reach("history")
+            await _may_begin(live, state)
+            if live.hands.stopped or live.crowded:
+                continue
+            match state.next_move():
+                case CallModel(call):
+                    await _call_model(live, state, call)
+                case CallTools(turn):
+                    await _settle(live, state, turn)
+                case CompactContext(compact):
+                    await _compact(live, state, compact)
+                case Finish(status, text):
+                    live.show(status)
+                    return live.result(status, final_text=text, output=text).model_dump(mode="json")
+            live.refresh()
+            live.draw()
+        raise Stopped
+    finally:
+        clock.cancel()
+
+
+async def _may_begin(live: Live, state: RunState) -> None:
+    """Hold while the run is paused."""
+    if state.paused is None:
+        return
+    live.refresh()
+    await workflow.wait_condition(lambda: state.paused is None or bool(live.hands.stopped) or live.crowded)
+    live.refresh()
+
+
+async def _continue_as_new(live: Live, state: RunState) -> None:
+    """Go on in a new link; a signal that comes at the last moment undoes this, and nothing is lost."""
+    await workflow.wait_condition(workflow.all_handlers_finished)
+    if live.hands.stopped:
+        return
+    if state.turn is None:
+        state.read_inbox()
+    request = live.request
+    assert request is not None
+    following = RunRequest(
+        agent=state.loaded.agent.name,
+        thread_id=request.thread_id,
+        interaction_mode=request.interaction_mode,
+        carried=live.handed_on(),
+    )
+    memo = dict(workflow.memo())
+    memo.setdefault(wire.STARTED_AT_MEMO, workflow.info().start_time.timestamp())
+    workflow.continue_as_new(following.wire(), memo=memo)
+
+
+async def _call_model(live: Live, state: RunState, call: ModelCall) -> None:
+    label = summary(f"step {call.step} · {call.model}")
+    bounds = options.model_call(state.loaded.agent.model_settings)
+    try:
+        turn = await live.hands.call(wire.MODEL_CALL, call.wire(), **bounds, summary=label)
+    except ActivityError as error:
+        if live.hands.stopped or named(error).type != TOO_LONG or not state.shorten():
+            raise
+        return
+    state.record(Turn.recorded(turn), workflow.time())
+
+
+async def _compact(live: Live, state: RunState, call: Compact) -> None:
+    label = summary(f"messages {call.start} to {call.stop} · {call.model}")
+    bounds = options.compact(state.loaded.agent.model_settings)
+    try:
+        found = await live.hands.call(wire.CONTEXT_COMPACT, call.wire(), **bounds, summary=label)
+    except ActivityError as error:
+        if live.hands.stopped:
+            raise
+        workflow.logger.warning("context.not_compacted", extra={"error": named(error).message[:500]})
+        state.not_compacted()
+        return
+    compacted = Compacted.recorded(found)
+    state.compacted(call, compacted.summary, compacted.usage)
+
+
+async def _settle(live: Live, state: RunState, turn: OpenCalls) -> None:
+    """See each call of a turn to its end, or leave those that wait to the next link."""
+    gate = asyncio.Semaphore(state.limits.max_parallel_tools)
+    leaving = False
+
+    def halted() -> bool:
+        return leaving or live.hands.stopped is not None
+
+    async def see_to(slot: Slot) -> None:
+        if slot.waits is not None:
+            await _wait(state, slot, halted)
+            live.refresh()
+        if slot.outcome is not None or halted():
+            return
+        async with gate:
+            await _may_begin(live, state)
+            if slot.outcome is None and not halted() and state.paused is None:
+                await _call_tool(live, state, slot)
+        live.refresh()
+
+    tasks = [asyncio.create_task(see_to(slot)) for slot in turn.open]
+    live.refresh()
+
+    def ended() -> bool:
+        return all(task.done() for task in tasks) or (live.crowded and not live.hands.busy and _only_waits(state, turn))
+
+    await workflow.wait_condition(ended)
+    leaving = True
+    await asyncio.gather(*tasks)
+
+
+def _only_waits(state: RunState, turn: OpenCalls) -> bool:
+    return state.paused is not None or len(turn.waiting) == len(turn.open)
+
+
+async def _wait(state: RunState, slot: Slot, halted: Any) -> None:
+    seconds = None if slot.until is None else max(0.0, slot.until - workflow.time())
+    label = f"{slot.waits} {slot.call.id}"
+    try:
+        await workflow.wait_condition(
+            lambda: slot.waits is None or halted(),
+            timeout=seconds,
+            timeout_summary=None if seconds is None else label,
+        )
+    except TimeoutError:
+        state.expire(slot.call.id)
+
+
+async def _call_tool(live: Live, state: RunState, slot: Slot) -> None:
+    decision = slot.decision
+    assert isinstance(decision, Admitted)
+    began, label = workflow.time(), summary(pairs(slot.arguments))
+    try:
+        output = await live.hands.call(
+            decision.spec.name,
+            slot.arguments,
+            activity_id=slot.call.id,
+            summary=label or None,
+            **options.tool_call(decision.spec),
+        )
+    except Stopped:
+        return
+    except ActivityError as error:
+        cause = named(error)
+        if live.hands.stopped and cause.type == "Cancelled":
+            return
+        outcome = from_failure(error.cause, decision.spec, round((workflow.time() - began) * 1000, 1))
+        state.settle(slot.call.id, outcome)
+        return
+    state.settle(slot.call.id, from_output(output, round((workflow.time() - began) * 1000, 1)))

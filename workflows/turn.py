@@ -1,0 +1,204 @@
+"""The tool calls of one turn, from their admission until all of them have ended: plain data, without Temporal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.agent import Interaction
+from holdfast.builtins import rest_until
+from holdfast.carried import Awaited, Granted, OpenTurn, Outcome, Settled
+from holdfast.message import ToolCall
+from holdfast.request import Answer
+from holdfast.request import Decision as Verdict
+from holdfast.workflows.admission import (
+    NOBODY_ANSWERS,
+    NOBODY_APPROVES,
+    Admitted,
+    Decision,
+    Refused,
+    Waits,
+    arguments_digest,
+)
+
+RESTED = "The time has come."
+WOKEN = "Woken before the time by a new message."
+
+
+class NotAwaited(ValueError):
+    """Nobody waits for this decision or answer: it is unknown, settled or changed."""
+
+
+@dataclass
+class Slot:
+    """One call of the turn."""
+
+    decision: Decision
+    waits: Waits | None = None
+    """What it still waits for."""
+    until: float | None = None
+    """When it waits no longer, in seconds since the epoch."""
+    granted: bool = False
+    edited: dict[str, Any] | None = None
+    """Arguments that somebody approved it with, where they are not the model's."""
+    outcome: Outcome | None = None
+    made: bool = False
+    """Whether the tool was called, which limits count."""
+
+    @property
+    def call(self) -> ToolCall:
+        """The model's call."""
+        return self.decision.call
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the tool is called with."""
+        assert isinstance(self.decision, Admitted)
+        return self.decision.arguments if self.edited is None else self.edited
+
+    @property
+    def digest(self) -> str:
+        """The hash that binds an approval to this tool and these arguments."""
+        assert isinstance(self.decision, Admitted)
+        return arguments_digest(self.call.name, self.decision.arguments)
+
+    def settle(self, outcome: Outcome, *, made: bool) -> None:
+        """Take the outcome; the first one counts."""
+        if self.outcome is None:
+            self.outcome, self.made, self.waits = outcome, made, None
+
+
+class Turn:
+    """The calls of the last assistant message, in their order."""
+
+    def __init__(self, decisions: Iterable[Decision], interaction: Interaction, now: float) -> None:
+        self.interaction = interaction
+        self.slots = {each.call.id: _slot(each, interaction, now) for each in decisions}
+
+    @property
+    def done(self) -> bool:
+        """True once every call has ended."""
+        return all(slot.outcome is not None for slot in self.slots.values())
+
+    @property
+    def open(self) -> list[Slot]:
+        """The calls that have not ended."""
+        return [slot for slot in self.slots.values() if slot.outcome is None]
+
+    @property
+    def waiting(self) -> list[Slot]:
+        """The calls that wait for a person or for a time."""
+        return [slot for slot in self.open if slot.waits is not None]
+
+    def check(self, verdict: Verdict) -> Slot:
+        """Return the call that a decision is about; NotAwaited for an unknown, settled or changed one."""
+        slot = self.slots.get(verdict.call_id)
+        if slot is None or slot.decision is None or isinstance(slot.decision, Refused):
+            raise NotAwaited(f"no call {verdict.call_id[:40]!r} waits for a decision")
+        if slot.waits != "approval":
+            raise NotAwaited(f"the call {verdict.call_id!r} waits for no decision any more")
+        if verdict.digest is not None and verdict.digest != slot.digest:
+            raise NotAwaited(f"the call {verdict.call_id!r} has other arguments than those that were decided on")
+        return slot
+
+    def decide(self, verdict: Verdict) -> None:
+        """Let a call be made, or refuse it."""
+        slot = self.check(verdict)
+        if verdict.decision == "approve":
+            slot.waits, slot.granted, slot.edited = None, True, verdict.arguments
+        else:
+            told = "it was not approved" + (f": {verdict.reason}" if verdict.reason else "")
+            slot.settle(Outcome(error_type="ApprovalDenied", error=told), made=False)
+
+    def check_answer(self, answer: Answer) -> Slot:
+        """Return the call that asked; NotAwaited for an unknown or answered question."""
+        slot = self.slots.get(answer.question_id)
+        if slot is None or slot.waits != "answer":
+            raise NotAwaited(f"no question {answer.question_id[:40]!r} waits for an answer")
+        return slot
+
+    def answer(self, answer: Answer) -> None:
+        """Give the answer to the model."""
+        self.check_answer(answer).settle(Outcome(output=answer.text), made=True)
+
+    def expire(self, call_id: str) -> None:
+        """End a wait whose time has come."""
+        slot = self.slots[call_id]
+        match slot.waits:
+            case "timer":
+                slot.settle(Outcome(output=RESTED), made=True)
+            case "answer":
+                slot.settle(Outcome(error_type="NoAnswer", error=NOBODY_ANSWERS), made=True)
+            case "approval" if self.interaction.fallback == "approve":
+                slot.waits, slot.granted = None, True
+            case "approval":
+                slot.settle(Outcome(error_type="ApprovalDenied", error=NOBODY_APPROVES), made=False)
+
+    def wake(self) -> None:
+        """End the rests: somebody has something to say."""
+        for slot in self.waiting:
+            if slot.waits == "timer":
+                slot.settle(Outcome(output=WOKEN), made=True)
+
+    def handed_on(self) -> OpenTurn:
+        """Return what the next link must know of the calls."""
+        slots = self.slots.items()
+        return OpenTurn(
+            settled=tuple(
+                Settled(call_id=call_id, outcome=slot.outcome, made=slot.made, arguments=slot.edited)
+                for call_id, slot in slots
+                if slot.outcome is not None and not isinstance(slot.decision, Refused)
+            ),
+            awaited=tuple(Awaited(call_id=call_id, until=slot.until) for call_id, slot in slots if slot.waits),
+            granted=tuple(
+                Granted(call_id=call_id, arguments=slot.edited)
+                for call_id, slot in slots
+                if slot.granted and slot.outcome is None
+            ),
+        )
+
+    def take_over(self, handed_on: OpenTurn) -> None:
+        """Take what the link before knew of the calls."""
+        for settled in handed_on.settled:
+            if settled.call_id in self.slots:
+                slot = self.slots[settled.call_id]
+                slot.edited = settled.arguments
+                slot.settle(settled.outcome, made=settled.made)
+        waiting = {slot.call.id: slot for slot in self.waiting}
+        for granted in handed_on.granted:
+            if granted.call_id in waiting and waiting[granted.call_id].waits == "approval":
+                slot = waiting.pop(granted.call_id)
+                slot.waits, slot.granted, slot.edited = None, True, granted.arguments
+        for awaited in handed_on.awaited:
+            if awaited.call_id in waiting:
+                waiting[awaited.call_id].until = awaited.until
+
+
+def waiting_for(slot: Slot) -> dict[str, Any]:
+    """Describe what a call waits for, as the query `status` tells it."""
+    assert isinstance(slot.decision, Admitted)
+    arguments = slot.decision.arguments
+    asks = slot.waits == "answer"
+    return {
+        "kind": slot.waits,
+        "id": slot.call.id,
+        "tool_name": slot.call.name,
+        "arguments": arguments,
+        "question": arguments.get("question") if asks else None,
+        "options": arguments.get("options") if asks else None,
+        "until": slot.until,
+        "digest": slot.digest,
+    }
+
+
+def _slot(decision: Decision, interaction: Interaction, now: float) -> Slot:
+    if isinstance(decision, Refused):
+        refused = Outcome(error_type=decision.type, error=decision.message, latency_ms=0.0)
+        return Slot(decision, outcome=refused)
+    until = None
+    if decision.waits == "timer":
+        until = rest_until(decision.call.name, decision.arguments, now)
+    elif decision.waits is not None and interaction.timeout_seconds is not None:
+        until = now + interaction.timeout_seconds
+    return Slot(decision, decision.waits, until)

@@ -19,13 +19,19 @@ from temporalio.exceptions import ApplicationError
 from holdfast.activities import _litellm_patches
 from holdfast.activities.answer import Answer, ModelRequest, WantedCall
 from holdfast.activities.endpoints import Endpoint, find, request_options
-from holdfast.activities.failures import failure
+from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED, failure
 from holdfast.message import Usage
 
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
 _LONGEST_ANSWER_CHARS = 8 * 1024 * 1024
 _WANT_THEIR_THINKING_BACK = frozenset({"anthropic", "bedrock", "databricks", "gemini", "vertex_ai"})
 _THINKING = ("reasoning_content", "thinking_blocks", "provider_specific_fields")
+
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|exceeds? the context window|maximum context length|prompt is too long", re.IGNORECASE
+)
+"""What providers and gateways say of a prompt beyond the model's window; litellm knows other phrases."""
+_TOO_LONG_STATUS = frozenset({400, 413, 422})
 
 _PREFIXES = re.compile(r"^(litellm\.\w+: )?(\w+(Error|Exception)(: | - ))*")
 
@@ -267,8 +273,10 @@ def classified(error: Exception, model: str) -> ApplicationError:
     """
     litellm = load()
     status = getattr(error, "status_code", None)
-    if isinstance(error, litellm.ContextWindowExceededError):
-        name, retryable = "ContextWindowExceeded", False
+    if isinstance(error, litellm.ContextWindowExceededError) or (
+        status in _TOO_LONG_STATUS and _TOO_LONG.search(str(getattr(error, "message", "")))
+    ):
+        name, retryable = CONTEXT_WINDOW_EXCEEDED, False
     elif isinstance(error, litellm.ContentPolicyViolationError):
         name, retryable = "ModelContentRefused", False
     elif isinstance(error, litellm.Timeout):

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 from temporalio import activity
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
-from temporalio.client import WorkflowHandle
-from temporalio.service import RPCError
 
 from holdfast import wire
 from holdfast.activities.answer import Answer, Complete, ModelRequest
 from holdfast.activities.failures import failure
 from holdfast.activities.guard import heart
 from holdfast.activities.log import get_logger
+from holdfast.activities.memory import Memory
 from holdfast.activities.secrets import Scrubber
-from holdfast.activities.transcripts import Held, RunKey, TranscriptCache
+from holdfast.activities.transcripts import TranscriptCache
 from holdfast.activities.turns import grown, record, sayable
 from holdfast.agent import Agent
 from holdfast.bounds import HEARTBEAT_TAIL_BYTES
-from holdfast.calls import ModelCall, Page
-from holdfast.message import Turn
+from holdfast.calls import ModelCall
 
 _log = get_logger("holdfast.model")
 _SHOW_EVERY_SECONDS = 0.25
@@ -45,16 +40,8 @@ class ModelActivities:
     @activity.defn(name=wire.MODEL_CALL)
     async def call(self, call: ModelCall) -> dict[str, Any]:
         """Ask the model for the next turn; returns a Turn's wire form, a partial one when the call is cancelled."""
-        info = activity.info()
-        key = (info.workflow_id or "", info.workflow_run_id or "")
-        run = activity.client().get_workflow_handle(key[0], run_id=key[1])
-        held = self._cache.held(key)
-        agent = held.agent
-        if agent is None:
-            if info.attempt > 1:
-                await _forget_the_dead(run)
-            agent = held.agent = Agent.model_validate(await run.query(wire.AGENT, result_type=dict))
-        request = _request(call, agent, await self._messages(held, run, call))
+        memory = Memory(self._cache)
+        request = _request(call, await memory.agent(), await memory.messages(call))
         answer = Answer(model=call.model)
         showing = asyncio.create_task(_show(answer, self._scrub))
         seconds = request.settings.timeout_seconds
@@ -72,7 +59,7 @@ class ModelActivities:
         if not answer.text.strip() and not answer.calls:
             raise failure("ModelAnswerEmpty", f"{call.model}: the answer was empty", retryable=True)
         turn = record(answer, call, self._scrub)
-        self._feed(key, held, call, turn)
+        memory.replace(call.transcript.length, turn.message.wire())
         usage = turn.usage
         _log.info(
             "model.called",
@@ -83,48 +70,6 @@ class ModelActivities:
             tool_calls=len(turn.message.tool_calls),
         )
         return turn.wire()
-
-    async def _messages(self, held: Held, run: WorkflowHandle[Any, Any], call: ModelCall) -> list[dict[str, Any]]:
-        reference = call.transcript
-        pushed = {each.index: each.message for each in call.pushed}
-        held.advance(reference, pushed, call.tool_output_max_chars)
-        if not held.matches(reference):
-            if len(held.messages) >= reference.length:
-                held.clear()
-            await _fetch(held, run, reference.length)
-        if not held.matches(reference):
-            held.clear()
-            await _fetch(held, run, reference.length)
-        if not held.matches(reference):
-            held.clear()
-            raise failure("TranscriptMismatch", "the run's transcript is not the one referred to", retryable=True)
-        return held.messages[: reference.length]
-
-    def _feed(self, key: RunKey, held: Held, call: ModelCall, turn: Turn) -> None:
-        if len(held.messages) > call.transcript.length:
-            held.cut_to(call.transcript.length)
-        held.append(turn.message.wire())
-        self._cache.count(key)
-
-
-async def _forget_the_dead(run: WorkflowHandle[Any, Any]) -> None:
-    """Let queries go to any worker at once: the server would first wait a second for the one that had the run."""
-    request = ResetStickyTaskQueueRequest(
-        namespace=activity.client().namespace,
-        execution=WorkflowExecution(workflow_id=run.id, run_id=run.run_id or ""),
-    )
-    with contextlib.suppress(RPCError):  # refused or not, the query comes next, and waits that second
-        await activity.client().workflow_service.reset_sticky_task_queue(request)
-
-
-async def _fetch(held: Held, run: WorkflowHandle[Any, Any], length: int) -> None:
-    """Ask the running workflow for the messages that are missing."""
-    start: int | None = len(held.messages)
-    while start is not None and start < length:
-        page = Page.model_validate(await run.query(wire.TRANSCRIPT, {"start": start, "stop": length}, result_type=dict))
-        for message in page.messages:
-            held.append(message)
-        start = page.next
 
 
 def _request(call: ModelCall, agent: Agent, messages: list[dict[str, Any]]) -> ModelRequest:

@@ -13,6 +13,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
 from holdfast import wire
+from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED
 from holdfast.agent import Interaction
 from holdfast.bounds import one_line, pairs, summary
 from holdfast.calls import Compact, Compacted, LoadedAgent, Restored
@@ -28,7 +29,7 @@ from holdfast.message import Message, Turn, tool_text
 from holdfast.request import Answer, Decision, Reason, RunRequest, UserMessage
 from holdfast.run import RunError, RunResult
 from holdfast.workflows.admission import Admitted, Refused
-from holdfast.workflows.outcomes import TOO_LONG, from_failure, from_output, named
+from holdfast.workflows.outcomes import from_failure, from_output, named
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import NotAwaited, Slot
 
@@ -329,7 +330,7 @@ class Timeline:
         cause = await self._converter.decode_failure(failure)
         if call.name == wire.CONTEXT_COMPACT and self.state is not None:
             self.state.not_compacted()
-        elif call.name == wire.MODEL_CALL and self.state is not None and named(cause).type == TOO_LONG:
+        elif call.name == wire.MODEL_CALL and self.state is not None and named(cause).type == CONTEXT_WINDOW_EXCEEDED:
             self.state.shorten()
         slot = self._slot(call)
         if slot is not None and isinstance(slot.decision, Admitted) and self.state is not None:

@@ -42,6 +42,10 @@ HEARTBEAT_TAIL_BYTES = 2 * 1024
 """The end of a streamed text that a heartbeat shows."""
 DEPTH_MAX = 128
 """Levels of nesting of JSON data: Temporal's pydantic converter reads 200 back, and ours wrap a value in a few."""
+SUMMARY_MAX_BYTES = 16 * 1024
+"""What stands for the compacted part of a transcript; never more than half of that part."""
+COMPACTION_MAX_CHARS = 400_000
+"""The text that a model is asked to summarise; long messages of it are cut."""
 RUN_ID_MAX_BYTES = 255
 KEY_MAX_BYTES = 1024
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from holdfast.agent import Agent
+from holdfast.agent import Agent, ModelSettings
 from holdfast.bounds import CONTINUE_AFTER_BYTES, CONTINUE_AFTER_EVENTS, TOOL_OUTPUT_MAX_CHARS
 from holdfast.carried import Carried, Pushed, Reference
 from holdfast.data import Data
@@ -69,6 +69,8 @@ class Compact(Data):
     model: str
     start: int
     stop: int
+    settings: ModelSettings | None = None
+    """How the model is asked; None as the run's agent says, which is then asked for by its query."""
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
     transcript: Reference
     pushed: tuple[Pushed, ...] = ()

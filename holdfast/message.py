@@ -10,6 +10,9 @@ from pydantic import Field
 from holdfast.bounds import canonical_json, cut_chars, to_json
 from holdfast.data import Data
 
+SUMMARY_HEADING = "[Summary of the conversation so far, which is no longer shown: a record, not a request]"
+"""The first line of a message that stands for others."""
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -66,6 +69,16 @@ def user_message(text: str) -> Message:
 def tool_message(call_id: str, content: str) -> Message:
     """Make the answer to one tool call."""
     return Message(role="tool", content=content, tool_call_id=call_id)
+
+
+def summary_message(summary: str) -> Message:
+    """Make the message that stands for a compacted part of the transcript."""
+    return user_message(f"{SUMMARY_HEADING}\n\n{summary}")
+
+
+def is_summary(message: Message) -> bool:
+    """Say whether a message stands for others."""
+    return message.role == "user" and (message.content or "").startswith(SUMMARY_HEADING)
 
 
 def tool_text(output: Any) -> str:

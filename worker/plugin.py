@@ -19,6 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from holdfast import wire
 from holdfast.activities.agents import AgentActivities
 from holdfast.activities.answer import Complete
+from holdfast.activities.compaction import CompactionActivities
 from holdfast.activities.guard import Guard
 from holdfast.activities.loops import ToolLoops
 from holdfast.activities.model import ModelActivities, warm_up
@@ -126,12 +127,14 @@ class _Parts:
             past=past.past,
         )
         model = ModelActivities(complete, cache, scrub)
+        compaction = CompactionActivities(complete, cache, scrub)
         self.guard = Guard(wire.ACTIVITIES, registry.tools, scrub, cache)
         self.activities: list[Callable[..., Any]] = [
             agents.load,
             agents.catalog,
             model.call,
             past.restore,
+            compaction.compact,
             *(activity_of(tool, scrub, loops) for tool in registry.tools.values()),
         ]
 

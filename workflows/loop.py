@@ -9,6 +9,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from holdfast import wire
+from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED
 from holdfast.bounds import pairs, summary
 from holdfast.calls import Compact, Compacted, ModelCall
 from holdfast.message import Turn
@@ -17,7 +18,7 @@ from holdfast.workflows import options
 from holdfast.workflows.admission import Admitted
 from holdfast.workflows.hands import Stopped
 from holdfast.workflows.live import Live
-from holdfast.workflows.outcomes import TOO_LONG, from_failure, from_output, named
+from holdfast.workflows.outcomes import from_failure, from_output, named
 from holdfast.workflows.state import CallModel, CallTools, CompactContext, Finish, RunState
 from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
@@ -89,7 +90,7 @@ async def _call_model(live: Live, state: RunState, call: ModelCall) -> None:
     try:
         turn = await live.hands.call(wire.MODEL_CALL, call.wire(), **bounds, summary=label)
     except ActivityError as error:
-        if live.hands.stopped or named(error).type != TOO_LONG or not state.shorten():
+        if live.hands.stopped or named(error).type != CONTEXT_WINDOW_EXCEEDED or not state.shorten():
             raise
         return
     state.record(Turn.recorded(turn), workflow.time())

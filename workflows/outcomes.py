@@ -19,8 +19,6 @@ from holdfast.carried import Outcome
 from holdfast.run import RunError
 from holdfast.tools import ToolSpec
 
-TOO_LONG = "ContextWindowExceededError"
-"""What a model call fails with when the transcript has outgrown the model's window."""
 _UNKNOWN_OUTCOME = "; whether it did its work is unknown, and it was not repeated"
 
 

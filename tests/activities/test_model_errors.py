@@ -49,6 +49,14 @@ PERMANENT: dict[str, tuple[Reply, str]] = {
         fail(400, message="This model's maximum context length is 8192 tokens.", code="context_length_exceeded"),
         "ContextWindowExceeded",
     ),
+    "context by its code alone": (
+        fail(400, message="Your input exceeds what this model takes.", code="context_length_exceeded"),
+        "ContextWindowExceeded",
+    ),
+    "context by its words alone": (
+        fail(413, message="Your input exceeds the context window of this model."),
+        "ContextWindowExceeded",
+    ),
     "policy": (
         fail(400, message="Your request was rejected by our safety system.", code="content_policy_violation"),
         "ModelContentRefused",

@@ -28,7 +28,7 @@ AGENT = Agent(name="forked", model=MODEL, tools=[look])
 def _script(request: ChatRequest) -> Reply:
     if request.turn < 3:
         return call(("look", {"number": request.turn + 1}))
-    return say(f"{request.model}: {request.last_text}")
+    return say(f"{request.model}: {request.messages[-1]['content']}")
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ AGENT = Agent(name="going-on", model=MODEL, tools=[look])
 
 def _script(request: ChatRequest) -> Reply:
     if request.turn == 0:
-        return call(("look", {"what": request.last_text}))
-    return say(f"answer {request.turn}: {request.last_text}")
+        return call(("look", {"what": str(request.last_text)}))
+    return say(f"answer {request.turn}: {request.messages[-1]['content']}")
 
 
 @pytest.fixture

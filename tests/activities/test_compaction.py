@@ -18,8 +18,8 @@ from temporalio.worker import Worker
 
 from holdfast import Agent, Message, ModelSettings, ToolCall, tool, wire
 from holdfast.bounds import COMPACTION_MAX_CHARS, SUMMARY_MAX_BYTES
-from holdfast.calls import Compact, Compacted, Pushed
-from holdfast.carried import Reference
+from holdfast.calls import Compact, Compacted
+from holdfast.carried import Pushed, Reference
 from holdfast.message import Transcript, summary_message, tool_message, user_message
 from holdfast.worker.scripted import ChatRequest, Reply, Script, call, fail, hang, say
 from holdfast.workflows import options

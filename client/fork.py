@@ -35,7 +35,7 @@ async def fork_of(
         found = await temporal.get_workflow_handle(run.id, run_id=link).describe()
     if found.status == WorkflowExecutionStatus.RUNNING:
         raise InputInvalid({"run_id": f"run {run.id!r} is under way: fork a run that has ended, or interrupt it first"})
-    closed = await ClosedLink.read(temporal, run.id, link)
+    closed = await ClosedLink.of(temporal, found)
     told = {**(closed.request.get("metadata") or {}), **(metadata or {}), "forked_from": run.id}
     return closed.forked(step=at_step, message=message, agent=agent, thread_id=thread_id, metadata=told)
 

@@ -19,7 +19,7 @@ from holdfast.client.history import read
 from holdfast.client.rpc import translated
 from holdfast.client.start import Start
 from holdfast.client.views import RunSummary, summarize
-from holdfast.errors import HoldfastError, InputInvalid, field_errors
+from holdfast.errors import HoldfastError, InputInvalid, RunNotFound, field_errors
 from holdfast.request import After, RunRequest, UserMessage
 from holdfast.run import RunResult, Status
 
@@ -36,18 +36,14 @@ class ClosedLink:
     request: dict[str, Any]
 
     @classmethod
-    async def read(cls, temporal: temporalio.client.Client, run_id: str, link: str) -> ClosedLink:
-        """Read the request from the link's first event."""
-        handle = temporal.get_workflow_handle(run_id, run_id=link)
-        with translated(temporal, run_id):
-            first = await anext(aiter(handle.fetch_history_events(page_size=1)))
-        payloads = first.workflow_execution_started_event_attributes.input.payloads
+    async def of(cls, temporal: temporalio.client.Client, ended: WorkflowExecutionDescription) -> ClosedLink:
+        """Read the request: that of the link which this one continued as new, while the server has it."""
+        first = ended.raw_description.workflow_execution_info.first_run_id
         try:
-            given = await temporal.data_converter.decode(list(payloads[:1]))
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise HoldfastError(f"the request of run {run_id!r} can't be read: {error}") from None
-        request = given[0] if given and isinstance(given[0], dict) else {}
-        return cls(run_id, link, {name: each for name, each in request.items() if name != "message"})
+            request = await _request(temporal, ended.id, first or ended.run_id)
+        except RunNotFound:
+            request = await _request(temporal, ended.id, ended.run_id)
+        return cls(ended.id, ended.run_id, {name: each for name, each in request.items() if name != "message"})
 
     def following(self, **changed: Any) -> RunRequest:
         """Ask for the run to go on from here, under its own id."""
@@ -61,6 +57,18 @@ class ClosedLink:
     def _asked(self, after: After, given: dict[str, Any]) -> RunRequest:
         kept = _given({name: given.get(name) for name in _KEPT})
         return RunRequest.read({**kept, "after": after.wire()})
+
+
+async def _request(temporal: temporalio.client.Client, run_id: str, link: str) -> dict[str, Any]:
+    handle = temporal.get_workflow_handle(run_id, run_id=link)
+    with translated(temporal, run_id):
+        first = await anext(aiter(handle.fetch_history_events(page_size=1)))
+    payloads = first.workflow_execution_started_event_attributes.input.payloads
+    try:
+        given = await temporal.data_converter.decode(list(payloads[:1]))
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise HoldfastError(f"the request of run {run_id!r} can't be read: {error}") from None
+    return given[0] if given and isinstance(given[0], dict) else {}
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,7 +123,7 @@ class RestartCalls(RunCalls):
         self, ended: WorkflowExecutionDescription, *, task_queue: str | None = None, **changed: Any
     ) -> Start:
         temporal = await self._client.temporal()
-        link = await ClosedLink.read(temporal, ended.id, ended.run_id)
+        link = await ClosedLink.of(temporal, ended)
         memo = {wire.STARTED_AT_MEMO: ended.start_time.timestamp(), **await ended.memo()}
         return Start(ended.id, link.following(**changed), task_queue or ended.task_queue, memo)
 

@@ -122,7 +122,8 @@ class SteeringCalls(RunCalls):
         given = argument.wire()
         told_as = hashlib.sha256(canonical_json([name, given]).encode()).hexdigest()[:32]
         handle = temporal.get_workflow_handle(run_id)
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            await asyncio.sleep(0.1 * attempt)
             description = await self._describe(run_id)
             if not summarize(description).closed:  # what has ended still knows the updates that it took
                 await expect_worker(temporal, description.task_queue, run_id)

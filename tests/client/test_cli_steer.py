@@ -122,7 +122,7 @@ def test_a_run_is_paused_resumed_interrupted_and_taken_up(env: dict[str, str], c
     assert client.runs.wait(run.id, timeout=30).status == "interrupted"
     taken = holdfast("runs", "resume-run", run.id, "-m", "go on", "--watch", env=env)
     assert taken.returncode == 0, taken.stderr
-    assert taken.stdout.splitlines()[-2:] == ["heard:  go on", "completed · 1 step · $0.0000"]
+    assert taken.stdout.splitlines()[-2:] == ["heard:  go on", "completed · 2 steps · $0.0000"]
     assert "run_interrupted" not in taken.stdout, "only what is new is shown"
     again = holdfast("runs", "resume-run", run.id, "--json", env=env)
     assert json.loads(again.stdout)["status"] == "completed"

@@ -98,6 +98,23 @@ async def test_a_step_of_a_run_that_was_started_again_is_found_in_its_link(clien
     assert [each.content for each in last.messages if each.role == "user"] == ["Look about", "Go on"]
 
 
+async def test_a_live_run_is_forked_from_the_part_that_it_has_continued_from(address: str) -> None:
+    def script(request: ChatRequest) -> Reply:
+        return call(("look", {"number": request.turn + 1})) if request.turn < 8 else hang()
+
+    async with stage(address, script, [AGENT], continue_after_events=30) as at:
+        client = AsyncClient(temporal=at.client, task_queue=at.task_queue)
+        live = await client.runs.create("forked", message="Look about")
+        while at.model.hits < 9:
+            await asyncio.sleep(0.02)
+        at.model.script = lambda request: say(f"after {request.turn} turns")
+        fork = await client.runs.fork(live.id, 2)
+        assert (await client.runs.wait(fork.id, timeout=30)).final_text == "after 1 turns"
+        with pytest.raises(InputInvalid, match="interrupt it first"):
+            await client.runs.fork(live.id, 9)
+        await client.runs.cancel(live.id)
+
+
 async def test_what_can_not_be_forked_says_why(client: AsyncClient, at: Stage) -> None:
     origin = await ended(client)
     with pytest.raises(InputInvalid, match="has the steps 1 to 4, not 9"):

@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 from temporalio.client import WorkflowExecution
+from temporalio.common import SearchAttributeKey
 
 from holdfast import Agent, AsyncClient, InputInvalid, RunNotFound, tool
 from holdfast.client.restart import ClosedLink
 from holdfast.request import RunRequest
 from holdfast.wire import REQUEST_DIGEST_MEMO, STARTED_AT_MEMO
+from holdfast.worker.build import make_worker
+from holdfast.worker.plugin import HoldfastPlugin
 from holdfast.worker.scripted import ChatRequest, Reply, call, fail, hang, say
 from tests.support.stage import MODEL, Stage, stage
 
@@ -131,6 +134,59 @@ async def test_a_run_is_taken_up_where_it_was_stopped_however_it_was(client: Asy
     assert (await client.runs.resume_run(run.id)).status == "completed"
     await asyncio.sleep(1)
     assert len(await links(at, run.id, 2)) == 2, "many callers start it once"
+
+
+async def test_what_is_started_by_one_request_shows_as_any_other_start_does(client: AsyncClient, at: Stage) -> None:
+    at.model.script = lambda request: _script(request) if request.turn == 0 else hang()
+    run = await client.runs.create("going-on", message="the tide", thread_id="t-9", metadata={"tenant": "a"})
+    while at.model.hits < 2:
+        await asyncio.sleep(0.02)
+    await client.runs.interrupt(run.id)
+    await client.runs.wait(run.id, timeout=30)
+    handle = at.client.get_workflow_handle(run.id)
+    before = await handle.describe()
+    await client.runs.resume_run(run.id, message="Be brief")
+    after = await handle.describe()
+    assert before.run_id != after.run_id
+    assert (await after.static_summary(), await after.static_details()) == (
+        "going-on: Be brief",
+        f"**going-on** Be brief\n\nGoes on from `{before.run_id}`",
+    )
+    assert (await after.memo())[REQUEST_DIGEST_MEMO] == (await before.memo())[REQUEST_DIGEST_MEMO]
+    assert (after.task_queue, after.workflow_type) == (before.task_queue, before.workflow_type)
+    for key in (SearchAttributeKey.for_keyword("AgentName"), SearchAttributeKey.for_keyword("ThreadId")):
+        assert after.typed_search_attributes.get(key) == before.typed_search_attributes.get(key)
+    configured = [each.raw_description.execution_config.default_workflow_task_timeout for each in (before, after)]
+    assert configured[0] == configured[1]
+    await client.runs.cancel(run.id)
+
+
+async def test_a_run_that_nobody_took_before_it_was_terminated_begins_with_what_it_was_asked_for(
+    client: AsyncClient, at: Stage
+) -> None:
+    unserved = AsyncClient(temporal=at.client, task_queue=f"later-{time.time_ns()}")
+    run = await unserved.runs.create("going-on", message="the tide")
+    await at.client.get_workflow_handle(run.id).terminate()
+    await unserved.runs.resume_run(run.id, message="Now")
+    async with make_worker(at.client, HoldfastPlugin([AGENT], settings=at.settings), task_queue=unserved.task_queue):
+        ended = await unserved.runs.wait(run.id, timeout=30)
+    assert [each.content for each in ended.messages if each.role == "user"] == ["the tide", "Now"]
+
+
+async def test_a_run_of_many_links_goes_on_with_the_agent_that_it_was_given(address: str) -> None:
+    def script(request: ChatRequest) -> Reply:
+        return call(("look", {"what": f"{request.turn}"})) if request.turn < 6 else say(f"as {request.model}")
+
+    async with stage(address, script, [AGENT], continue_after_events=30) as at:
+        client = AsyncClient(temporal=at.client, task_queue=at.task_queue)
+        given = Agent(name="going-on", model="scripted/given", tools=[look])  # a worker knows another of this name
+        run = await client.runs.create(agent=given, message="x", metadata={"tenant": "a"})
+        ended = await client.runs.wait(run.id, timeout=60)
+        assert "run_continued" in {event.type for event in ended.logs}
+        await client.runs.append_message(run.id, "And now?")
+        again = await client.runs.wait(run.id, timeout=60)
+        assert (again.final_text, again.metadata) == ("as given", {"tenant": "a"})
+        assert again.messages[:-2] == ended.messages
 
 
 async def test_a_message_may_come_with_it(client: AsyncClient, at: Stage) -> None:

@@ -161,6 +161,15 @@ async def test_a_call_waits_and_is_made_once_it_is_approved_however_often(client
     assert PAID == [(5, "Bob")], "a repeated approval of a run that has ended is the one that it took"
 
 
+async def test_all_calls_of_a_turn_may_be_decided_at_once(client: AsyncClient) -> None:
+    PAID.clear()
+    run = await client.runs.create("steered", message=f"pay {' '.join(map(str, range(32)))}")
+    wanted = await waiting(client, run.id, 32)
+    await asyncio.gather(*(client.runs.approve(run.id, each["id"], digest=each["digest"]) for each in wanted))
+    assert (await client.runs.wait(run.id, timeout=30)).status == "completed"
+    assert sorted(PAID) == [(number, "Bob") for number in range(32)]
+
+
 async def test_an_approval_may_change_the_arguments_and_a_denial_gives_the_model_its_reason(
     client: AsyncClient,
 ) -> None:

@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from holdfast.client.diff import RunDiff
     from holdfast.client.runs import AsyncClient
     from holdfast.client.sync import Client
     from holdfast.client.views import Run, RunSummary
 
-_WHERE = {"AsyncClient": "runs", "Client": "sync", "Run": "views", "RunSummary": "views"}
-__all__ = ["AsyncClient", "Client", "Run", "RunSummary"]
+_WHERE = {"AsyncClient": "runs", "Client": "sync", "Run": "views", "RunDiff": "diff", "RunSummary": "views"}
+__all__ = ["AsyncClient", "Client", "Run", "RunDiff", "RunSummary"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import TimeoutError as WorkflowTimeout
 
 from holdfast import wire
-from holdfast.client.presence import PATIENCE_SECONDS, pollers
+from holdfast.client.presence import expect_worker
 from holdfast.client.rpc import translated
 from holdfast.errors import HoldfastError, NoWorker
 
@@ -36,11 +35,7 @@ class AsyncAgents:
         """
         temporal = await self._client.temporal()
         queue = self._client.task_queue
-        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-        while not await pollers(temporal, queue):
-            if asyncio.get_running_loop().time() > deadline:
-                raise NoWorker(queue)
-            await asyncio.sleep(0.1)
+        await expect_worker(temporal, queue)
         with translated(temporal):
             asked = await temporal.start_workflow(
                 wire.AGENT_LIST,

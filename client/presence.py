@@ -35,6 +35,15 @@ async def pollers(client: Client, task_queue: str) -> list[str]:
     return [each.identity for each in answer.pollers if now - each.last_access_time.ToDatetime(tzinfo=UTC) < _FRESH]
 
 
+async def expect_worker(client: Client, task_queue: str, run_id: str | None = None) -> None:
+    """Return once somebody polls a task queue; NoWorker where nobody has for 2 seconds."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    while not await pollers(client, task_queue):
+        if asyncio.get_running_loop().time() > deadline:
+            raise NoWorker(task_queue, run_id)
+        await asyncio.sleep(0.1)
+
+
 async def waits_for_a_worker(client: Client, description: WorkflowExecutionDescription) -> bool:
     """Say whether a run has work that nobody has taken, on a task queue that nobody polls."""
     raw = description.raw_description

@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import os
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 import temporalio.client
-from pydantic import ValidationError
-from temporalio.client import WorkflowExecutionDescription, WorkflowHandle
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast import wire
-from holdfast.agent import Agent
+from holdfast.agent import Agent, InteractionMode
 from holdfast.client.agents import AsyncAgents
 from holdfast.client.connect import connect
+from holdfast.client.diff import RunDiff, compare
+from holdfast.client.fork import fork_of
 from holdfast.client.history import read
 from holdfast.client.presence import while_served
 from holdfast.client.query import list_runs, runs_query
-from holdfast.client.rpc import describe, translated
+from holdfast.client.restart import RestartCalls
+from holdfast.client.rpc import translated
 from holdfast.client.start import Start, choose_id, read_request
+from holdfast.client.steer import SteeringCalls
 from holdfast.client.stream import stream
 from holdfast.client.timeline import Timeline
 from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize, summarize_run
-from holdfast.errors import (
-    HoldfastError,
-    IdempotencyConflict,
-    InputInvalid,
-    RunClosed,
-    RunExists,
-    RunNotFound,
-    field_errors,
-)
+from holdfast.errors import HoldfastError
 from holdfast.event import Event
-from holdfast.request import UserMessage
 from holdfast.run import RunResult
 
 
@@ -74,12 +66,8 @@ class AsyncClient:
             return self._temporal
 
 
-class AsyncRuns:
+class AsyncRuns(SteeringCalls, RestartCalls):
     """The runs of a namespace."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-        self._searchable = True
 
     async def create(
         self,
@@ -91,6 +79,7 @@ class AsyncRuns:
         thread_id: str | None = None,
         revision: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        interaction_mode: InteractionMode | None = None,
         run_id: str | None = None,
         idempotency_key: str | None = None,
     ) -> RunSummary:
@@ -98,7 +87,8 @@ class AsyncRuns:
 
         The same idempotency key returns the same run, also after it closed (as long as the server retains it), and
         raises IdempotencyConflict for another request. A run id that was used before raises RunExists. InputInvalid
-        names every field that is wrong.
+        names every field that is wrong. `interaction_mode` says whether somebody is there to approve and to answer, in
+        place of the agent's own word.
         """
         request = read_request(
             agent_id,
@@ -108,17 +98,10 @@ class AsyncRuns:
             thread_id=thread_id,
             revision=revision,
             metadata=metadata,
+            interaction_mode=interaction_mode,
         )
         start = Start(choose_id(request, run_id, idempotency_key), request, self._client.task_queue)
-        try:
-            return await self._start(start)
-        except WorkflowAlreadyStartedError:
-            if idempotency_key is None:
-                raise RunExists(start.run_id) from None
-        description = await self._describe(start.run_id)
-        if (await description.memo()).get(wire.REQUEST_DIGEST_MEMO) != start.digest:
-            raise IdempotencyConflict(idempotency_key, start.run_id)
-        return summarize(description)
+        return await self._create(start, idempotency_key)
 
     async def status(self, run_id: str) -> RunSummary:
         """Return what the server says at once, in milliseconds and with no worker up. RunNotFound for an unknown id."""
@@ -170,41 +153,34 @@ class AsyncRuns:
             async for event in events:
                 yield event
 
-    async def append_message(self, run_id: str, text: str, *, id: str | None = None) -> str:
-        """Send a follow-up message, which the model sees at its next step; returns its id.
+    async def fork(
+        self,
+        run_id: str,
+        at_step: int | None = None,
+        message: str | None = None,
+        agent: str | Agent | Mapping[str, Any] | None = None,
+        *,
+        new_run_id: str | None = None,
+        idempotency_key: str | None = None,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> RunSummary:
+        """Start a new run from a run's first steps, on its task queue; nothing before the fork is called again.
 
-        The same id twice counts once: give one to be able to repeat a call whose outcome is unknown. RunClosed for a
-        run that has ended, RunNotFound for an unknown one, InputInvalid for a text over 256 KB.
+        `at_step` is the first step that is taken anew; None keeps them all, and then a `message` must say what to do
+        next. `agent`, a name or a whole one, takes the place of the run's own. InputInvalid for a step that the run has
+        not, and for one in the part of a run that is still under way; RunNotFound, RunExists, IdempotencyConflict.
         """
-        try:
-            message = UserMessage(text=text, id=id or uuid.uuid4().hex)
-        except ValidationError as error:
-            raise InputInvalid(field_errors(error)) from None
-        temporal = await self._client.temporal()
-        found = summarize(await self._describe(run_id))
-        if not found.closed:
-            try:
-                with translated(temporal, run_id):
-                    await temporal.get_workflow_handle(run_id).signal(wire.APPEND_MESSAGE, message.wire())
-            except RunNotFound:  # it may have ended meanwhile
-                found = summarize(await self._describe(run_id))
-                if not found.closed:
-                    raise
-        if found.closed:
-            raise RunClosed(run_id, found.status)
-        return str(message.id)
+        temporal, run = await self._client.temporal(), await self.get(run_id)
+        request = await fork_of(
+            temporal, run, at_step, message=message, agent=agent, thread_id=thread_id, metadata=metadata
+        )
+        start = Start(choose_id(request, new_run_id, idempotency_key), request, run.task_queue)
+        return await self._create(start, idempotency_key)
 
-    async def cancel(self, run_id: str) -> None:
-        """Ask a run to stop: its model call and tools are stopped first. Nothing happens to one that has ended."""
-        temporal = await self._client.temporal()
-        if summarize(await self._describe(run_id)).closed:
-            return
-        try:
-            with translated(temporal, run_id):
-                await temporal.get_workflow_handle(run_id).cancel()
-        except RunNotFound:  # it may have ended meanwhile
-            if not summarize(await self._describe(run_id)).closed:
-                raise
+    async def diff(self, run_a: str, run_b: str) -> RunDiff:
+        """Set two runs side by side, step by step. RunNotFound for an unknown one."""
+        return compare(await self.get(run_a), await self.get(run_b))
 
     async def list(
         self,
@@ -231,19 +207,6 @@ class AsyncRuns:
                 raise
             raise HoldfastError(f"the server can't search for this: {error.message}; run 'holdfast setup'") from None
         return sorted(found, key=lambda run: run.created_at, reverse=True)
-
-    async def _start(self, start: Start) -> RunSummary:
-        temporal = await self._client.temporal()
-        try:
-            return await start.send(temporal, searchable=self._searchable)
-        except RPCError as error:
-            if not self._searchable or "search attribute" not in str(error).lower():
-                raise
-            self._searchable = False  # the server lacks ours, and a worker may not have come up yet to register them
-            return await start.send(temporal, searchable=False)
-
-    async def _describe(self, run_id: str) -> WorkflowExecutionDescription:
-        return await describe(await self._client.temporal(), run_id)
 
 
 async def _closed(temporal: temporalio.client.Client, run_id: str) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
+from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.common import (
     SearchAttributeKey,
@@ -17,6 +20,7 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
+from temporalio.converter import WorkflowSerializationContext, encode_search_attributes
 
 from holdfast import ids, wire
 from holdfast.agent import Agent
@@ -24,9 +28,9 @@ from holdfast.bounds import canonical_json, cut, pairs, summary
 from holdfast.client.rpc import translated
 from holdfast.client.views import RunSummary
 from holdfast.errors import InputInvalid
-from holdfast.request import RunRequest
+from holdfast.request import RunRequest, UserMessage
 
-_WORKFLOW_TASK_SECONDS = 4
+_WORKFLOW_TASK = timedelta(seconds=4)
 """A worker that dies inside a workflow task is noticed after this long; the server's own default is 10 s. Long replays
 are safe: the server grants more time on each further attempt."""
 
@@ -38,6 +42,8 @@ class Start:
     run_id: str
     request: RunRequest
     task_queue: str
+    memo: Mapping[str, Any] = field(default_factory=dict)
+    """Of a run that starts again; that of a new one is its request's digest."""
 
     @property
     def agent_name(self) -> str:
@@ -62,11 +68,11 @@ class Start:
                 task_queue=self.task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                task_timeout=timedelta(seconds=_WORKFLOW_TASK_SECONDS),
-                search_attributes=TypedSearchAttributes(self._attributes() if searchable else []),
+                task_timeout=_WORKFLOW_TASK,
+                search_attributes=self._attributes(searchable),
                 memo={wire.REQUEST_DIGEST_MEMO: self.digest},
-                static_summary=summary(f"{self.agent_name}: {self.request.message or pairs(self.request.input)}"),
-                static_details=self._details(),
+                static_summary=self._summary(self.request.message),
+                static_details=self._details(self.request.message),
             )
         return RunSummary(
             id=self.run_id,
@@ -77,19 +83,79 @@ class Start:
             task_queue=self.task_queue,
         )
 
-    def _attributes(self) -> list[SearchAttributePair[Any]]:
+    async def send_with(self, message: UserMessage, temporal: Client, *, searchable: bool) -> None:
+        """Start a closed run again, with a message as its first signal; one that is open takes the message alone."""
+        with translated(temporal):
+            await temporal.start_workflow(
+                wire.AGENT_RUN,
+                self.request.wire(),
+                id=self.run_id,
+                task_queue=self.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                task_timeout=_WORKFLOW_TASK,
+                search_attributes=self._attributes(searchable),
+                memo=self.memo,
+                static_summary=self._summary(message.text),
+                static_details=self._details(message.text),
+                start_signal=wire.APPEND_MESSAGE,
+                start_signal_args=[message.wire()],
+            )
+
+    async def send_once(self, request_id: str, temporal: Client, *, searchable: bool) -> None:
+        """Start a closed run again, once however many callers send the same request id.
+
+        The server answers a repeated request id with the execution that the first one started, also when that has
+        closed meanwhile. The SDK's own start takes no request id: hence the bare call.
+        """
+        context = WorkflowSerializationContext(namespace=temporal.namespace, workflow_id=self.run_id)
+        converter = temporal.data_converter.with_context(context)
+
+        async def encoded(value: Any) -> Payload:
+            return (await converter.encode([value]))[0]
+
+        asked = StartWorkflowExecutionRequest(
+            namespace=temporal.namespace,
+            workflow_id=self.run_id,
+            identity=temporal.identity,
+            request_id=request_id,
+        )
+        asked.workflow_type.name = wire.AGENT_RUN
+        asked.task_queue.name = self.task_queue
+        asked.workflow_task_timeout.FromTimedelta(_WORKFLOW_TASK)
+        asked.workflow_id_reuse_policy = WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
+        asked.workflow_id_conflict_policy = WorkflowIdConflictPolicy.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
+        asked.input.payloads.append(await encoded(self.request.wire()))
+        for name, value in self.memo.items():
+            asked.memo.fields[name].CopyFrom(await encoded(value))
+        asked.user_metadata.summary.CopyFrom(await encoded(self._summary(self.request.message)))
+        asked.user_metadata.details.CopyFrom(await encoded(self._details(self.request.message)))
+        encode_search_attributes(self._attributes(searchable), asked.search_attributes)
+        with translated(temporal):
+            await temporal.workflow_service.start_workflow_execution(asked, retry=True)
+
+    def _attributes(self, searchable: bool) -> TypedSearchAttributes:
+        if not searchable:
+            return TypedSearchAttributes([])
         written: list[SearchAttributePair[Any]] = [
             SearchAttributePair(SearchAttributeKey.for_keyword("AgentName"), self.agent_name),
             SearchAttributePair(SearchAttributeKey.for_keyword("RunStatus"), "pending"),
         ]
         if self.request.thread_id is not None:
             written.append(SearchAttributePair(SearchAttributeKey.for_keyword("ThreadId"), self.request.thread_id))
-        return written
+        return TypedSearchAttributes(written)
 
-    def _details(self) -> str:
+    def _summary(self, message: str | None) -> str:
+        again = "goes on" if self.request.after is not None else ""
+        return summary(f"{self.agent_name}: {message or pairs(self.request.input) or again}")
+
+    def _details(self, message: str | None) -> str:
         """Describe what was asked for, in Markdown, for the run's page in the Temporal UI."""
+        told = f"**{self.agent_name}** {cut(message or '', 4096)}"
+        if self.request.after is not None:
+            return f"{told}\n\nGoes on from `{self.request.after.run}`"
         asked = cut(json.dumps(self.request.input, ensure_ascii=False, indent=2), 4096)
-        return f"**{self.agent_name}** {cut(self.request.message or '', 4096)}\n\n```json\n{asked}\n```"
+        return f"{told}\n\n```json\n{asked}\n```"
 
 
 def choose_id(request: RunRequest, run_id: str | None, idempotency_key: str | None) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import temporalio.client
 
-from holdfast.agent import Agent
+from holdfast.agent import Agent, InteractionMode
+from holdfast.client.diff import RunDiff
 from holdfast.client.portal import Portal
 from holdfast.client.runs import AsyncClient
 from holdfast.client.views import Run, RunSummary
@@ -60,6 +61,7 @@ class Runs:
         thread_id: str | None = None,
         revision: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        interaction_mode: InteractionMode | None = None,
         run_id: str | None = None,
         idempotency_key: str | None = None,
     ) -> RunSummary:
@@ -73,6 +75,7 @@ class Runs:
                 thread_id=thread_id,
                 revision=revision,
                 metadata=metadata,
+                interaction_mode=interaction_mode,
                 run_id=run_id,
                 idempotency_key=idempotency_key,
             )
@@ -98,13 +101,87 @@ class Runs:
         """Yield a run's events, live, until the run has ended; with `deltas`, a model's text while it grows."""
         return self._portal.iterate(self._runs.stream_events(run_id, after=after, deltas=deltas))
 
+    def waiting_for(self, run_id: str) -> list[dict[str, Any]]:
+        """Return what a run waits for, each with the id to answer with."""
+        return self._portal.call(self._runs.waiting_for(run_id))
+
     def append_message(self, run_id: str, text: str, *, id: str | None = None) -> str:
-        """Send a follow-up message; returns its id."""
+        """Send a follow-up message, which starts a run that has ended again; returns its id."""
         return self._portal.call(self._runs.append_message(run_id, text, id=id))
+
+    def pause(self, run_id: str, reason: str | None = None) -> None:
+        """Let a run start nothing more, until `resume`."""
+        self._portal.call(self._runs.pause(run_id, reason))
+
+    def resume(self, run_id: str, reason: str | None = None) -> None:
+        """Let a paused run go on."""
+        self._portal.call(self._runs.resume(run_id, reason))
+
+    def interrupt(self, run_id: str, reason: str | None = None) -> None:
+        """End a run at once as `interrupted`."""
+        self._portal.call(self._runs.interrupt(run_id, reason))
 
     def cancel(self, run_id: str) -> None:
         """Ask a run to stop."""
         self._portal.call(self._runs.cancel(run_id))
+
+    def approve(
+        self,
+        run_id: str,
+        call_id: str,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+        digest: str | None = None,
+    ) -> None:
+        """Let a tool call that waits for approval be made."""
+        self._portal.call(
+            self._runs.approve(run_id, call_id, arguments=arguments, reason=reason, digest=digest),
+        )
+
+    def deny(self, run_id: str, call_id: str, *, reason: str | None = None) -> None:
+        """Refuse a tool call that waits for approval."""
+        self._portal.call(self._runs.deny(run_id, call_id, reason=reason))
+
+    def answer(self, run_id: str, question_id: str, text: str) -> None:
+        """Answer a question that the run waits for."""
+        self._portal.call(self._runs.answer(run_id, question_id, text))
+
+    def resume_run(
+        self, run_id: str, *, message: str | None = None, agent: Agent | Mapping[str, Any] | None = None
+    ) -> RunSummary:
+        """Take a run up where it was stopped; a live or completed one is left alone."""
+        return self._portal.call(self._runs.resume_run(run_id, message=message, agent=agent))
+
+    def fork(
+        self,
+        run_id: str,
+        at_step: int | None = None,
+        message: str | None = None,
+        agent: str | Agent | Mapping[str, Any] | None = None,
+        *,
+        new_run_id: str | None = None,
+        idempotency_key: str | None = None,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> RunSummary:
+        """Start a new run from a run's first steps."""
+        return self._portal.call(
+            self._runs.fork(
+                run_id,
+                at_step,
+                message,
+                agent,
+                new_run_id=new_run_id,
+                idempotency_key=idempotency_key,
+                thread_id=thread_id,
+                metadata=metadata,
+            )
+        )
+
+    def diff(self, run_a: str, run_b: str) -> RunDiff:
+        """Set two runs side by side, step by step."""
+        return self._portal.call(self._runs.diff(run_a, run_b))
 
     def list(
         self,

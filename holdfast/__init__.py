@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from holdfast.client import AsyncClient, Client, Run, RunSummary
     from holdfast.errors import (
         AgentNotFound,
+        DecisionRefused,
         DefinitionError,
         HoldfastError,
         IdempotencyConflict,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from holdfast.request import RunRequest
     from holdfast.run import RunResult, ToolExecution
     from holdfast.tools import Tool, ToolContext, ToolSpec, tool
-    from holdfast.worker import HoldfastPlugin, Runner, Settings
+    from holdfast.worker import HoldfastPlugin, Runner, RunnerConfig, Settings
 
 _WHERE = {
     "Agent": "agent",
@@ -38,6 +39,7 @@ _WHERE = {
     "AsyncClient": "client",
     "Client": "client",
     "Compaction": "agent",
+    "DecisionRefused": "errors",
     "DefinitionError": "errors",
     "Event": "event",
     "HoldfastError": "errors",
@@ -57,6 +59,7 @@ _WHERE = {
     "RunResult": "run",
     "RunSummary": "client",
     "Runner": "worker",
+    "RunnerConfig": "worker",
     "ServerError": "errors",
     "ServerUnavailable": "errors",
     "Settings": "worker",
@@ -78,6 +81,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Compaction",
+    "DecisionRefused",
     "DefinitionError",
     "Event",
     "HoldfastError",
@@ -97,6 +101,7 @@ __all__ = [
     "RunResult",
     "RunSummary",
     "Runner",
+    "RunnerConfig",
     "ServerError",
     "ServerUnavailable",
     "Settings",

@@ -5,7 +5,8 @@ HoldfastError
   ├ NoWorker            nothing polls the run's task queue
   ├ RunNotFound         no run has this id
   ├ RunExists           a run with this id was started before
-  ├ RunClosed           the run has ended and takes no more messages
+  ├ RunClosed           the run has ended
+  ├ DecisionRefused     no call or question of this id waits, or not any more, or it is another one by now
   ├ IdempotencyConflict the key was used before, for another request
   ├ InputInvalid        .errors: field → message
   ├ AgentNotFound       no worker knows an agent of this name
@@ -64,12 +65,16 @@ class RunExists(HoldfastError):
 
 
 class RunClosed(HoldfastError):
-    """The run has ended and takes no more messages."""
+    """The run has ended, and what was asked for can be had of a live one only."""
 
     def __init__(self, run_id: str, status: str) -> None:
-        super().__init__(f"run {run_id!r} has ended ({status}) and takes no more messages")
+        super().__init__(f"run {run_id!r} has ended ({status})")
         self.run_id = run_id
         self.status = status
+
+
+class DecisionRefused(HoldfastError):
+    """What was decided or answered does not fit: nothing of this id waits, not any more, or it is another by now."""
 
 
 class IdempotencyConflict(HoldfastError):

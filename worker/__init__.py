@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from holdfast.worker.config import RunnerConfig
     from holdfast.worker.plugin import HoldfastPlugin
     from holdfast.worker.runner import Runner
     from holdfast.worker.settings import Settings
 
-_WHERE = {"HoldfastPlugin": "plugin", "Runner": "runner", "Settings": "settings"}
-__all__ = ["HoldfastPlugin", "Runner", "Settings"]
+_WHERE = {"HoldfastPlugin": "plugin", "Runner": "runner", "RunnerConfig": "config", "Settings": "settings"}
+__all__ = ["HoldfastPlugin", "Runner", "RunnerConfig", "Settings"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import temporalio.client
 
@@ -17,15 +17,14 @@ from holdfast.client.connect import connect, connect_embedded, is_named
 from holdfast.client.portal import Portal
 from holdfast.client.runs import AsyncClient
 from holdfast.client.views import RunSummary
-from holdfast.errors import ServerUnavailable
-from holdfast.event import Event
+from holdfast.errors import InputInvalid, ServerUnavailable
 from holdfast.run import RunResult
 from holdfast.tools import Tool
+from holdfast.worker.config import RunnerConfig
+from holdfast.worker.handles import RunHandle, RunStream, result_of
 from holdfast.worker.hosting import Hosting, queue_of_script
 from holdfast.worker.server import EmbeddedServer, find_binary
 from holdfast.worker.settings import Settings, read_settings
-
-T = TypeVar("T")
 
 
 class Runner:
@@ -33,8 +32,8 @@ class Runner:
 
     Server and worker start with the first run. The server is that of the TEMPORAL_* environment or of localhost:7233;
     where none is named and none answers, one is started (or shared) in the folder `.holdfast`. A failed run is a
-    result, never an exception. `tools` are those that agents name as text. `close()`, or the end of the process, stops
-    everything.
+    result, never an exception. `config` is what all of its runs have in common; `tools` are those that agents name as
+    text. `close()`, or the end of the process, stops everything.
 
     A run outlives its process: it goes on when the same script is started again, since the task queue is named after
     the script's path (in a notebook, the folder) and its tools. `task_queue` is a queue of your own name for all of
@@ -48,12 +47,14 @@ class Runner:
         namespace: str | None = None,
         tools: Iterable[Tool[..., Any]] = (),
         settings: Settings | None = None,
+        config: RunnerConfig | None = None,
         complete: Complete | None = None,
         task_queue: str | None = None,
     ) -> None:
         self._where = (address, namespace)
         self._tools = tuple(tools)
-        self._settings = settings or read_settings()
+        self._config = config or RunnerConfig()
+        self._settings = _with_config(settings or read_settings(), self._config)
         self._task_queue = task_queue
         self._portal = Portal()
         self._closed = False
@@ -71,7 +72,7 @@ class Runner:
 
     def run_stream(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunStream:
         """Run, and yield events as they happen: `async for event in runner.run_stream(agent, user_message="…")`."""
-        return RunStream(self, agent, user_message, options)
+        return RunStream(partial(self.run_handle, agent, user_message, **options))
 
     async def run_handle(
         self,
@@ -95,6 +96,15 @@ class Runner:
         }
         client, run = await portal.bridge(self._create(agent, user_message, options))
         return RunHandle(portal, client, run)
+
+    async def resume(self, agent: Agent, *, run_id: str, thread_id: str | None = None) -> RunResult:
+        """Take up a run that was interrupted, cancelled or failed, and return its result; nothing is done again.
+
+        A live run is waited for; one that has completed or degraded has its result already, and no call is made.
+        `thread_id` guards against a mistaken run: InputInvalid where the run belongs to another. RunNotFound for an
+        unknown run.
+        """
+        return await self._opened().bridge(self._resume(agent, run_id, thread_id))
 
     def close(self) -> None:
         """Stop the worker, then the server unless others use it; running activities get their grace.
@@ -125,13 +135,24 @@ class Runner:
 
     async def _run(self, agent: Agent, user_message: str | None, options: Mapping[str, Any]) -> RunResult:
         client, run = await self._create(agent, user_message, options)
-        return await _result(client, run.id)
+        return await result_of(client, run.id)
 
     async def _create(
         self, agent: Agent, user_message: str | None, options: Mapping[str, Any]
     ) -> tuple[AsyncClient, RunSummary]:
         client = await self._serve(agent)
-        return client, await client.runs.create(agent=agent, message=user_message, **options)
+        mode = self._config.interaction_mode
+        return client, await client.runs.create(agent=agent, message=user_message, interaction_mode=mode, **options)
+
+    async def _resume(self, agent: Agent, run_id: str, thread_id: str | None) -> RunResult:
+        client = await self._serve(agent)
+        if thread_id is not None:
+            known = (await client.runs.get(run_id)).thread_id
+            if known != thread_id:
+                of = "no thread" if known is None else f"thread {known!r}"
+                raise InputInvalid({"thread_id": f"run {run_id!r} belongs to {of}, not {thread_id!r}"})
+        await client.runs.resume_run(run_id, agent=agent)
+        return await result_of(client, run_id)
 
     async def _serve(self, agent: Agent) -> AsyncClient:
         """Return a client whose task queue is polled by a worker with this agent's tools."""
@@ -168,66 +189,7 @@ class _Hosted:
         self.server: EmbeddedServer | None = None
 
 
-class RunHandle:
-    """One run that a runner has started."""
-
-    def __init__(self, portal: Portal, client: AsyncClient, run: RunSummary) -> None:
-        self.run_id = run.id
-        self._portal = portal
-        self._client = client
-
-    @property
-    def events(self) -> AsyncIterator[Event]:
-        """The run's events from its first on, live, until it has ended; each use reads them anew."""
-        return self._portal.bridge_items(self._client.runs.stream_events(self.run_id))
-
-    async def append_message(self, text: str) -> str:
-        """Send a follow-up message, which the model sees at its next step; returns its id."""
-        return await self._bridge(self._client.runs.append_message(self.run_id, text))
-
-    async def cancel(self) -> None:
-        """Ask the run to stop."""
-        await self._bridge(self._client.runs.cancel(self.run_id))
-
-    async def status(self) -> RunSummary:
-        """Return what the server says at once."""
-        return await self._bridge(self._client.runs.status(self.run_id))
-
-    async def await_result(self) -> RunResult:
-        """Wait for the end; a failed or cancelled run's result is a result."""
-        return await self._bridge(_result(self._client, self.run_id))
-
-    async def _bridge(self, work: Coroutine[Any, Any, T]) -> T:
-        return await self._portal.bridge(work)
-
-
-class RunStream:
-    """The events of a run that starts with the first of them; `result` and `run_id` are set as they become known."""
-
-    def __init__(self, runner: Runner, agent: Agent, user_message: str | None, options: Mapping[str, Any]) -> None:
-        self.run_id: str | None = None
-        self.result: RunResult | None = None
-        self._begin = partial(runner.run_handle, agent, user_message, **options)
-        self._items: AsyncIterator[Event] | None = None
-
-    def __await__(self) -> Generator[Any, None, RunStream]:
-        yield from ()
-        return self
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        if self._items is None:
-            self._items = self._events()
-        return self._items
-
-    async def _events(self) -> AsyncIterator[Event]:
-        handle = await self._begin()
-        self.run_id = handle.run_id
-        async for event in handle.events:
-            yield event
-        self.result = await handle.await_result()
-
-
-async def _result(client: AsyncClient, run_id: str) -> RunResult:
-    result = (await client.runs.wait(run_id)).result
-    assert result is not None
-    return result
+def _with_config(settings: Settings, config: RunnerConfig) -> Settings:
+    if config.tool_output_max_chars is None:
+        return settings
+    return settings.model_copy(update={"tool_output_max_chars": config.tool_output_max_chars})

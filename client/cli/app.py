@@ -29,6 +29,8 @@ app.add_typer(runs, name="runs")
 app.add_typer(agents, name="agents")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show events until the run has ended.")]
+Interactive = Annotated[bool, typer.Option("--interactive", help="Watch, and be asked here for approvals and answers.")]
 RunId = Annotated[str, typer.Argument(help="The run's id: Temporal's workflow id.")]
 
 
@@ -94,7 +96,13 @@ def read_object(source: str | None) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line; errors that a person can mend are one line, without a traceback."""
-    from holdfast.client.cli import agents_commands, host_commands, run_commands  # noqa: F401 - they register themselves
+    from holdfast.client.cli import (  # noqa: F401 - they register themselves
+        again_commands,
+        agents_commands,
+        host_commands,
+        run_commands,
+        steer_commands,
+    )
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has no é shows it all the same

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from holdfast.client.cli import show
-from holdfast.client.cli.app import AsJson, RunId, app, client, parse_pairs, read_object, runs
-
-if TYPE_CHECKING:
-    from holdfast.client.sync import Client
+from holdfast.client.cli import ask, show
+from holdfast.client.cli.app import AsJson, Interactive, RunId, Watch, app, client, parse_pairs, read_object, runs
+from holdfast.client.cli.watch import watch as follow
 
 
 @app.command()
@@ -24,7 +22,8 @@ def run(
         typer.Option(metavar="FILE", help="The whole input, a JSON object; - for stdin. --input adds to it."),
     ] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="The first user message.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show events until the run has ended.")] = False,
+    watch: Watch = False,
+    interactive: Interactive = False,
     thread: Annotated[str | None, typer.Option(help="The thread that the run belongs to.")] = None,
     run_id: Annotated[str | None, typer.Option(help="The id of the new run.")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key is the same run.")] = None,
@@ -36,6 +35,8 @@ def run(
     A value of --input that is JSON is taken as JSON: number=1001 is a number, number='"1001"' is a text.
     """
     given = read_object(input_json) | parse_pairs(input)
+    if interactive:
+        ask.check_terminal(json)
     with client() as holdfast:
         started = holdfast.runs.create(
             agent,
@@ -45,13 +46,14 @@ def run(
             run_id=run_id,
             idempotency_key=key,
             metadata=parse_pairs(metadata),
+            interaction_mode="interactive" if interactive else None,
         )
         if json:
             show.print_kind("run", started)
         else:
             print(started.id, flush=True)
-        if watch:
-            raise typer.Exit(_watch(holdfast, started.id, None, json))
+        if watch or interactive:
+            raise typer.Exit(follow(holdfast, started.id, None, json, interactive=interactive))
 
 
 @runs.command("list")
@@ -89,11 +91,14 @@ def show_run(run_id: RunId, json: AsJson = False) -> None:
 def watch_run(
     run_id: RunId,
     after: Annotated[str | None, typer.Option(help="Go on after this event's id.")] = None,
+    interactive: Interactive = False,
     json: AsJson = False,
 ) -> None:
     """Show a run's events until it has ended, then its answer: exit code 0 for completed or degraded, 1 otherwise."""
+    if interactive:
+        ask.check_terminal(json)
     with client() as holdfast:
-        raise typer.Exit(_watch(holdfast, run_id, after, json))
+        raise typer.Exit(follow(holdfast, run_id, after, json, interactive=interactive))
 
 
 @runs.command("message")
@@ -103,7 +108,7 @@ def message_run(
     message_id: Annotated[str | None, typer.Option("--id", help="The same id twice counts once.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Send a follow-up message, which the model sees at its next step."""
+    """Send a follow-up message, which the model sees at its next step; a run that has ended starts again with it."""
     with client() as holdfast:
         sent = holdfast.runs.append_message(run_id, text, id=message_id)
     if json:
@@ -122,23 +127,3 @@ def cancel_run(run_id: RunId, json: AsJson = False) -> None:
         show.print_json({"run_id": run_id, "status": status})
     else:
         print(f"asked to stop; it is {status}")
-
-
-def _watch(holdfast: Client, run_id: str, after: str | None, json: bool) -> int:
-    if json:
-        for event in holdfast.runs.stream_events(run_id, after=after):
-            show.print_kind("event", event)
-    else:
-        from rich.text import Text
-
-        out = show.console()
-        with out.status("waiting for the first event") as live:
-            for event in holdfast.runs.stream_events(run_id, after=after):
-                show.print_event(out, event)
-                live.update(Text(f"{event.type} {show.printable(event.message)[:80]}"))
-    ended = holdfast.runs.get(run_id)
-    if not json:
-        show.print_answer(ended)
-    elif ended.result is not None:
-        show.print_kind("result", ended.result)
-    return 0 if ended.status in ("completed", "degraded") else 1

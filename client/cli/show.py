@@ -20,12 +20,25 @@ _STYLES = {
     "tool_completed": "green",
     "tool_call_exception": "red",
     "user_added_message": "magenta",
+    "approval_requested": "bold yellow",
+    "question_asked": "bold yellow",
+    "paused": "yellow",
     "run_completed": "bold green",
     "run_degraded": "bold yellow",
     "run_failed": "bold red",
+    "run_interrupted": "bold yellow",
     "task_cancelled": "bold yellow",
 }
-_STATUS_STYLES = {"completed": "green", "degraded": "yellow", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+_STATUS_STYLES = {
+    "completed": "green",
+    "degraded": "yellow",
+    "failed": "red",
+    "cancelled": "yellow",
+    "interrupted": "yellow",
+    "running": "cyan",
+    "paused": "magenta",
+    "waiting": "magenta",
+}
 _QUIET = ("step_started", "model_called")
 
 
@@ -68,6 +81,32 @@ def print_event(out: Console, event: Event) -> None:
     line.append(f" {printable(event.message)}")
     line.append(took, style="dim")
     out.print(line)
+
+
+def wanted(waiting: dict[str, Any]) -> str:
+    """Say on one line what a run waits for."""
+    from holdfast.bounds import one_line, pairs
+
+    if waiting["kind"] == "approval":
+        text = f"{waiting.get('tool_name')} {pairs(waiting.get('arguments') or {})}"
+    elif waiting["kind"] == "answer":
+        options = " / ".join(map(str, waiting.get("options") or ()))
+        text = f"{waiting.get('question')}{f' ({options})' if options else ''}"
+    else:
+        text = f"{waiting.get('tool_name') or 'rests'}"
+    until = waiting.get("until")
+    return printable(one_line(text, 200) + (f", until {until}" if until else ""))
+
+
+def print_waiting(waiting: Iterable[dict[str, Any]]) -> None:
+    """Print what a run waits for, with the ids to answer with."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("kind", "id", "what", box=None, pad_edge=False)
+    for each in waiting:
+        table.add_row(*(Text(printable(str(cell))) for cell in (each["kind"], each["id"], wanted(each))))
+    console().print(table)
 
 
 def print_answer(run: Run) -> None:

@@ -15,13 +15,17 @@ from holdfast.activities.log import get_logger
 from holdfast.activities.memory import Memory
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.transcripts import TranscriptCache
-from holdfast.activities.turns import grown, record, sayable
+from holdfast.activities.turns import clean, record, sayable
 from holdfast.agent import Agent
-from holdfast.bounds import HEARTBEAT_TAIL_BYTES
+from holdfast.bounds import HEARTBEAT_TAIL_BYTES, TURN_MAX_BYTES
 from holdfast.calls import ModelCall
 
 _log = get_logger("holdfast.model")
 _SHOW_EVERY_SECONDS = 0.25
+_SHOWN_MAX_BYTES = TURN_MAX_BYTES // 2 - 4096
+"""How much of a text is shown while it grows: less than what is recorded of one that is cut."""
+_UNSURE_CHARS = 3
+"""The end of a growing text that is not shown: too short to tell whether it begins a secret (see Scrubber)."""
 
 CLOSING_NOTE = (
     "The limit {limit} of this run is reached. Answer now, from what is known so far; no more tools can be called. "
@@ -93,15 +97,24 @@ def _cancel_requested() -> bool:
 
 
 async def _show(answer: Answer, scrub: Scrubber) -> None:
-    """Heartbeat the end of the text so far, with the place where it begins, for readers of live text."""
-    beating, shown = heart(), 0
+    """Heartbeat the end of the text so far, with its attempt and the place where it begins, for readers of live text.
+
+    Only what will be recorded as it is: readers complete it from the record.
+    """
+    beating, attempt, shown = heart(), activity.info().attempt, 0
     while True:
         await asyncio.sleep(_SHOW_EVERY_SECONDS)
-        text = grown(answer.text, scrub)
+        said = clean(answer.text, scrub)
+        sure = scrub.without_beginning(said)
+        text = _at_most(_SHOWN_MAX_BYTES, sure if len(sure) < len(said) else said[:-_UNSURE_CHARS])
         if len(text) > shown:
             shown = len(text)
-            tail = text[-HEARTBEAT_TAIL_BYTES // 4 :]
-            beating.tell({"offset": shown - len(tail), "text": tail})
+            tail = text[-HEARTBEAT_TAIL_BYTES:].encode()[-HEARTBEAT_TAIL_BYTES:].decode(errors="ignore")
+            beating.tell({"attempt": attempt, "offset": shown - len(tail), "text": tail})
+
+
+def _at_most(max_bytes: int, text: str) -> str:
+    return text if len(text) <= max_bytes // 4 else text.encode()[:max_bytes].decode(errors="ignore")
 
 
 def warm_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -18,15 +19,16 @@ from holdfast.client.agents import AsyncAgents
 from holdfast.client.connect import connect
 from holdfast.client.diff import RunDiff, compare
 from holdfast.client.fork import fork_of
-from holdfast.client.history import find_cursor, read
-from holdfast.client.presence import PATIENCE_SECONDS, while_served
-from holdfast.client.query import runs_query
+from holdfast.client.history import read
+from holdfast.client.presence import while_served
+from holdfast.client.query import list_runs, runs_query
 from holdfast.client.restart import RestartCalls
 from holdfast.client.rpc import translated
 from holdfast.client.start import Start, choose_id, read_request
 from holdfast.client.steer import SteeringCalls
+from holdfast.client.stream import stream
 from holdfast.client.timeline import Timeline
-from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize
+from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize, summarize_run
 from holdfast.errors import HoldfastError
 from holdfast.event import Event
 from holdfast.run import RunResult
@@ -111,7 +113,7 @@ class AsyncRuns(SteeringCalls, RestartCalls):
         description = await self._describe(run_id)
         folded = Timeline(temporal.data_converter)
         events = [event async for line in read(temporal, run_id) for event in await folded.add(line)]
-        return complete(summarize(description), folded, events)
+        return complete(await summarize_run(description), folded, events)
 
     async def result(self, run_id: str) -> RunResult | None:
         """Return a closed run's result, None for one that is still open."""
@@ -137,27 +139,19 @@ class AsyncRuns(SteeringCalls, RestartCalls):
             raise TimeoutError(f"run {run_id!r} has not ended within {timeout:g} s: it is {status}") from None
         return await self.get(run_id)
 
-    async def stream_events(self, run_id: str, *, after: str | None = None) -> AsyncIterator[Event]:
+    async def stream_events(
+        self, run_id: str, *, after: str | None = None, deltas: bool = False
+    ) -> AsyncIterator[Event]:
         """Yield a run's events from the first (or the one after the cursor `after`), live, until the run has ended.
 
-        A cursor is an event's id; InputInvalid for one that is none of this run's. The last event is the only terminal
-        one. NoWorker where the run waits and nobody polls its task queue.
+        A cursor is an event's id; InputInvalid for one that is none of this run's, or whose history was deleted. The
+        last event is the only terminal one. With `deltas`, a model's text comes as `text_delta` events as well, while
+        it grows. NoWorker where the run waits and nobody polls its task queue.
         """
-        temporal = await self._client.temporal()
-        cursor = None if after is None else await find_cursor(temporal, run_id, after)
-        folded = Timeline(temporal.data_converter)
-        lines = read(temporal, run_id, live=True)
-        while True:
-            line = await while_served(temporal, run_id, asyncio.ensure_future(anext(lines, None)), PATIENCE_SECONDS)
-            if line is None:
-                break
-            for event in await folded.add(line):
-                if cursor is None:
-                    yield event
-                elif event.id == after:
-                    cursor = None
-            if cursor is not None and cursor.is_told_by(line):
-                raise cursor.refused()
+        events = stream(await self._client.temporal(), run_id, after, deltas=deltas)
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
     async def fork(
         self,
@@ -196,7 +190,7 @@ class AsyncRuns(SteeringCalls, RestartCalls):
         thread_id: str | None = None,
         limit: int = 100,
     ) -> list[RunSummary]:
-        """Return at most `limit` runs, the open and the last closed ones, latest first.
+        """Return at most `limit` runs, the open and the last closed ones, latest first; each run once, as it stands.
 
         A new run takes up to a second to be listed. InputInvalid for a status that no run can have.
         """
@@ -205,9 +199,9 @@ class AsyncRuns(SteeringCalls, RestartCalls):
         found = []
         try:
             with translated(temporal):
-                async for execution in temporal.list_workflows(query, limit=limit):
+                async for execution in list_runs(temporal, query, limit):
                     unclear = is_unclear(execution)
-                    found.append(summarize(await self._describe(execution.id) if unclear else execution))
+                    found.append(await summarize_run(await self._describe(execution.id) if unclear else execution))
         except RPCError as error:
             if error.status != RPCStatusCode.INVALID_ARGUMENT:
                 raise

@@ -97,9 +97,9 @@ class Runs:
         """Wait until a run has closed, and return it."""
         return self._portal.call(self._runs.wait(run_id, timeout, poll_interval))
 
-    def stream_events(self, run_id: str, *, after: str | None = None) -> Iterator[Event]:
-        """Yield a run's events, live, until the run has ended."""
-        return self._portal.iterate(self._runs.stream_events(run_id, after=after))
+    def stream_events(self, run_id: str, *, after: str | None = None, deltas: bool = False) -> Iterator[Event]:
+        """Yield a run's events, live, until the run has ended; with `deltas`, a model's text while it grows."""
+        return self._portal.iterate(self._runs.stream_events(run_id, after=after, deltas=deltas))
 
     def waiting_for(self, run_id: str) -> list[dict[str, Any]]:
         """Return what a run waits for, each with the id to answer with."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from pydantic import Field
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
+from holdfast import wire
 from holdfast.client.timeline import Timeline
 from holdfast.data import Data
 from holdfast.event import Event
@@ -79,6 +80,18 @@ def summarize(execution: WorkflowExecution) -> RunSummary:
         cost_usd=attributes.get(SearchAttributeKey.for_float("CostUsd")),
         task_queue=execution.task_queue,
     )
+
+
+async def summarize_run(execution: WorkflowExecution) -> RunSummary:
+    """Read a run as `summarize` does; one whose first link this is not is as old as its memo says."""
+    summary = summarize(execution)
+    if wire.STARTED_AT_MEMO not in execution.raw_info.memo.fields:
+        return summary
+    try:
+        began = datetime.fromtimestamp(float((await execution.memo())[wire.STARTED_AT_MEMO]), UTC)
+    except (RuntimeError, KeyError, ValueError, TypeError, OverflowError, OSError):  # not ours, or not to be decoded
+        return summary
+    return summary.model_copy(update={"created_at": began})
 
 
 def is_unclear(execution: WorkflowExecution) -> bool:

@@ -64,7 +64,10 @@ def script(request: ChatRequest) -> Reply:
     first = next(str(each["content"]) for each in request.messages if each["role"] == "user")
     lines = first.splitlines()
     turn = sum(each["role"] == "assistant" for each in request.messages)
-    return eval(lines[min(turn, len(lines) - 1)], {"call": call, "say": say, "turn": turn, "number": request.number})
+    reply: Reply = eval(
+        lines[min(turn, len(lines) - 1)], {"call": call, "say": say, "turn": turn, "number": request.number}
+    )
+    return reply
 
 
 @pytest.fixture

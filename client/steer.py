@@ -148,7 +148,7 @@ class SteeringCalls(RunCalls):
                     return await while_served(temporal, run_id, waiting, PATIENCE_SECONDS)
         except TimeoutError:
             raise HoldfastError(
-                f"no worker has answered for run {run_id!r} within {_ANSWER_SECONDS} s: the call may be repeated, it counts once"
+                f"no worker has answered for run {run_id!r} within {_ANSWER_SECONDS} s: repeat the call, it counts once"
             ) from None
 
 

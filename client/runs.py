@@ -28,7 +28,7 @@ from holdfast.client.start import Start, choose_id, read_request
 from holdfast.client.steer import SteeringCalls
 from holdfast.client.stream import stream
 from holdfast.client.timeline import Timeline
-from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize, summarize_run
+from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize_run
 from holdfast.errors import HoldfastError
 from holdfast.event import Event
 from holdfast.run import RunResult
@@ -105,7 +105,7 @@ class AsyncRuns(SteeringCalls, RestartCalls):
 
     async def status(self, run_id: str) -> RunSummary:
         """Return what the server says at once, in milliseconds and with no worker up. RunNotFound for an unknown id."""
-        return summarize(await self._describe(run_id))
+        return await summarize_run(await self._describe(run_id))
 
     async def get(self, run_id: str) -> Run:
         """Return a run with its messages and logs, read from its history. RunNotFound for an unknown id."""

@@ -226,6 +226,11 @@ def test_whoever_watches_interactively_is_asked_and_answered_for(env: dict[str, 
     assert "approval wanted: pay" in terminal.shown
     terminal.type("e")
     terminal.expect("JSON object: ")
+    terminal.type("{")
+    terminal.expect("are no JSON")
+    terminal.expect("dit its arguments: ")
+    terminal.type("e")
+    terminal.expect("JSON object: ")
     terminal.type("amount=7 to='Eve Lind'")
     terminal.expect("dit its arguments: ")
     terminal.type("y")

@@ -93,6 +93,8 @@ async def test_what_a_run_is_listed_by_goes_on_with_it(client: AsyncClient, at: 
     assert memo[REQUEST_DIGEST_MEMO] == (await start.memo())[REQUEST_DIGEST_MEMO]
     assert (again.agent_id, again.thread_id, again.task_queue) == ("going-on", "t-8", at.task_queue)
     assert abs((again.created_at - first.created_at).total_seconds()) < 1
+    assert (await client.runs.status(run.id)).created_at == again.created_at
+    assert (await client.runs.resume_run(run.id)).created_at == again.created_at
 
 
 async def test_messages_of_many_callers_to_a_run_that_has_ended_are_all_seen_by_one_execution(

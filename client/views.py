@@ -15,6 +15,7 @@ from holdfast.data import Data
 from holdfast.event import Event
 from holdfast.message import Message
 from holdfast.run import TERMINAL, RunResult, Status
+from holdfast.workflows.state import RunState
 
 _CLOSED: dict[WorkflowExecutionStatus, Status] = {
     WorkflowExecutionStatus.COMPLETED: "completed",
@@ -112,12 +113,18 @@ def complete(summary: RunSummary, folded: Timeline, events: list[Event]) -> Run:
         known |= {"steps": state.steps, "cost_usd": state.usage.cost_usd}
     if state is not None:
         known |= {"agent_id": state.loaded.agent.name, "revision": state.loaded.revision}
-        known["original_prompt"] = state.loaded.prompts[0]
+        known["original_prompt"] = _first_words(state)
     elif request is not None:
         known["original_prompt"] = request.message
     if request is not None:
         known |= {"thread_id": request.thread_id, "input": request.input, "metadata": request.metadata}
     return Run(**known, result=result, messages=folded.messages, logs=events)
+
+
+def _first_words(state: RunState) -> str | None:
+    """Return the first user message of the run itself, what a thread remembered left out."""
+    own = [*state.transcript.messages[state.own_from :], *state.transcript.messages]
+    return next((message.content for message in own if message.role == "user"), None)
 
 
 def _status(execution: WorkflowExecution) -> Status:

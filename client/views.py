@@ -13,7 +13,7 @@ from holdfast import wire
 from holdfast.client.timeline import Timeline
 from holdfast.data import Data
 from holdfast.event import Event
-from holdfast.message import Message
+from holdfast.message import Message, is_summary
 from holdfast.run import TERMINAL, RunResult, Status
 
 _CLOSED: dict[WorkflowExecutionStatus, Status] = {
@@ -112,12 +112,22 @@ def complete(summary: RunSummary, folded: Timeline, events: list[Event]) -> Run:
         known |= {"steps": state.steps, "cost_usd": state.usage.cost_usd}
     if state is not None:
         known |= {"agent_id": state.loaded.agent.name, "revision": state.loaded.revision}
-        known["original_prompt"] = state.loaded.prompts[0]
+        known["original_prompt"] = _first_prompt(folded)
     elif request is not None:
         known["original_prompt"] = request.message
     if request is not None:
         known |= {"thread_id": request.thread_id, "input": request.input, "metadata": request.metadata}
     return Run(**known, result=result, messages=folded.messages, logs=events)
+
+
+def _first_prompt(folded: Timeline) -> str | None:
+    """Return the first user message: a link that goes on from another was told none itself, or a later one."""
+    request, state = folded.link_request, folded.state
+    begins = request is None or (request.after is None and request.carried is None)
+    if begins and state is not None and state.loaded.prompts:
+        return state.loaded.prompts[0]
+    said = (each.content for each in folded.messages if each.role == "user" and not is_summary(each))
+    return next(said, None)
 
 
 def _status(execution: WorkflowExecution) -> Status:

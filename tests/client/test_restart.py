@@ -69,6 +69,7 @@ async def test_a_message_to_a_run_that_has_ended_goes_on_with_its_conversation(c
     second = await client.runs.wait(run.id, timeout=30)
     assert second.final_text == "answer 2: And the moon?"
     assert second.messages[: len(first.messages)] == first.messages
+    assert second.original_prompt == "the tide"
     assert (second.thread_id, second.metadata, LOOKED) == ("t-7", {"tenant": "a"}, ["the tide"])
     assert at.model.hits == 3
     assert second.result is not None

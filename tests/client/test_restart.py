@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
+import temporalio.client
+from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowExecution
 from temporalio.common import SearchAttributeKey
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import PayloadCodec
 
 from holdfast import Agent, AsyncClient, InputInvalid, RunNotFound, tool
 from holdfast.client.restart import ClosedLink
@@ -190,6 +195,40 @@ async def test_a_run_of_many_links_goes_on_with_the_agent_that_it_was_given(addr
         again = await client.runs.wait(run.id, timeout=60)
         assert (again.final_text, again.metadata) == ("as given", {"tenant": "a"})
         assert again.messages[:-2] == ended.messages
+
+
+class _Reversed(PayloadCodec):
+    """Stands for any encryption: nobody reads a payload that has not been decoded."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload(metadata={"encoding": b"reversed"}, data=each.SerializeToString()[::-1]) for each in payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [
+            Payload.FromString(each.data[::-1]) if each.metadata["encoding"] == b"reversed" else each
+            for each in payloads
+        ]
+
+
+async def test_encrypted_runs_are_started_again_as_well(address: str, at: Stage) -> None:
+    converter = dataclasses.replace(pydantic_data_converter, payload_codec=_Reversed())
+    temporal = await temporalio.client.Client.connect(address, data_converter=converter)
+    queue = f"encrypted-{time.time_ns()}"
+    client = AsyncClient(temporal=temporal, task_queue=queue)
+    async with make_worker(temporal, HoldfastPlugin([AGENT], settings=at.settings), task_queue=queue):
+        at.model.script = lambda _: hang()
+        run = await client.runs.create("going-on", message="the tide")
+        await client.runs.interrupt(run.id)
+        await client.runs.wait(run.id, timeout=30)
+        at.model.script = _script
+        await client.runs.resume_run(run.id)
+        assert (await client.runs.wait(run.id, timeout=30)).final_text == "answer 1: saw the tide"
+        await client.runs.append_message(run.id, "And the moon?")
+        assert (await client.runs.wait(run.id, timeout=30)).final_text == "answer 2: And the moon?"
+    description = await temporal.get_workflow_handle(run.id).describe()
+    assert {*await description.memo()} == {REQUEST_DIGEST_MEMO, STARTED_AT_MEMO}
+    raw = description.raw_description.workflow_execution_info.memo.fields
+    assert {each.metadata["encoding"] for each in raw.values()} == {b"reversed"}
 
 
 async def test_a_message_may_come_with_it(client: AsyncClient, at: Stage) -> None:

@@ -13,8 +13,9 @@ from holdfast import wire
 from holdfast.client.timeline import Timeline
 from holdfast.data import Data
 from holdfast.event import Event
-from holdfast.message import Message, is_summary
+from holdfast.message import Message
 from holdfast.run import TERMINAL, RunResult, Status
+from holdfast.workflows.state import RunState
 
 _CLOSED: dict[WorkflowExecutionStatus, Status] = {
     WorkflowExecutionStatus.COMPLETED: "completed",
@@ -112,7 +113,7 @@ def complete(summary: RunSummary, folded: Timeline, events: list[Event]) -> Run:
         known |= {"steps": state.steps, "cost_usd": state.usage.cost_usd}
     if state is not None:
         known |= {"agent_id": state.loaded.agent.name, "revision": state.loaded.revision}
-        known["original_prompt"] = _first_prompt(folded)
+        known["original_prompt"] = _first_words(state)
     elif request is not None:
         known["original_prompt"] = request.message
     if request is not None:
@@ -120,14 +121,10 @@ def complete(summary: RunSummary, folded: Timeline, events: list[Event]) -> Run:
     return Run(**known, result=result, messages=folded.messages, logs=events)
 
 
-def _first_prompt(folded: Timeline) -> str | None:
-    """Return the first user message: a link that goes on from another was told none itself, or a later one."""
-    request, state = folded.link_request, folded.state
-    begins = request is None or (request.after is None and request.carried is None)
-    if begins and state is not None and state.loaded.prompts:
-        return state.loaded.prompts[0]
-    said = (each.content for each in folded.messages if each.role == "user" and not is_summary(each))
-    return next(said, None)
+def _first_words(state: RunState) -> str | None:
+    """Return the first user message of the run itself, what a thread remembered left out."""
+    own = [*state.transcript.messages[state.own_from :], *state.transcript.messages]
+    return next((message.content for message in own if message.role == "user"), None)
 
 
 def _status(execution: WorkflowExecution) -> Status:

@@ -169,16 +169,39 @@ async def test_what_is_started_by_one_request_shows_as_any_other_start_does(clie
     await client.runs.cancel(run.id)
 
 
-async def test_a_run_that_nobody_took_before_it_was_terminated_begins_with_what_it_was_asked_for(
+async def test_a_run_that_nobody_took_before_it_was_terminated_begins_with_all_that_it_was_told(
     client: AsyncClient, at: Stage
 ) -> None:
     unserved = AsyncClient(temporal=at.client, task_queue=f"later-{time.time_ns()}")
     run = await unserved.runs.create("going-on", message="the tide")
+    await unserved.runs.append_message(run.id, "And the moon")
     await at.client.get_workflow_handle(run.id).terminate()
     await unserved.runs.resume_run(run.id, message="Now")
     async with make_worker(at.client, HoldfastPlugin([AGENT], settings=at.settings), task_queue=unserved.task_queue):
         ended = await unserved.runs.wait(run.id, timeout=30)
-    assert [each.content for each in ended.messages if each.role == "user"] == ["the tide", "Now"]
+    assert [each.content for each in ended.messages if each.role == "user"] == ["the tide", "And the moon", "Now"]
+
+
+async def test_what_a_closed_run_was_told_while_no_worker_was_up_is_not_lost_with_it(
+    client: AsyncClient, at: Stage
+) -> None:
+    queue = f"later-{time.time_ns()}"
+    unserved = AsyncClient(temporal=at.client, task_queue=queue)
+    run = await unserved.runs.create("going-on", message="the tide")
+    async with make_worker(at.client, HoldfastPlugin([AGENT], settings=at.settings), task_queue=queue):
+        await unserved.runs.wait(run.id, timeout=30)
+    handle = at.client.get_workflow_handle(run.id)
+    for message in ("And the moon", "And the sun"):
+        await unserved.runs.append_message(run.id, message)
+        await handle.terminate()
+    await unserved.runs.resume_run(run.id, message="Now")
+    await handle.terminate()
+    await unserved.runs.resume_run(run.id)
+    async with make_worker(at.client, HoldfastPlugin([AGENT], settings=at.settings), task_queue=queue):
+        ended = await unserved.runs.wait(run.id, timeout=30)
+    said = [each.content for each in ended.messages if each.role == "user"]
+    assert said == ["the tide", "And the moon", "And the sun", "Now"]
+    assert LOOKED == ["the tide"]
 
 
 async def test_a_run_of_many_links_goes_on_with_the_agent_that_it_was_given(address: str) -> None:

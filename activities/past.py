@@ -34,6 +34,8 @@ class Past:
     """The transcript in wire form, then the messages that the model had not seen."""
     carried: Carried
     request: RunRequest | None = None
+    told: tuple[str, ...] = ()
+    """What it was told before it could begin, beside the request."""
 
 
 Recall = Callable[[Client, str, str, int | None], Awaitable[Past]]

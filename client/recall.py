@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from temporalio.api.enums.v1 import EventType as Kind
 from temporalio.client import Client
 
@@ -20,17 +22,20 @@ from holdfast.workflows.state import RunState
 async def recall(client: Client, run_id: str, link: str, step: int | None = None) -> Past:
     """Fold one closed link of a run, up to a step where one is given.
 
-    RunNotFound for a link that is not there (any more), InputInvalid for one that is open, that never came to have an
-    agent, or in which the step was not taken.
+    One that ended before it had begun stands as that which it was to go on from, with all that it was told beside.
+    RunNotFound for a link that is not there (any more), InputInvalid for one that is open, that never had a request, or
+    in which the step was not taken.
     """
     sound_id(run_id)
     folded = Timeline(client.data_converter)
-    ended = False
+    ended, said = False, list[str]()
     handle = client.get_workflow_handle(run_id, run_id=link)
     with translated(client, f"{run_id}/{link}"):
         async for event in handle.fetch_history_events():
             state = folded.state
-            begun = [each for each in await folded.add(Line(link, event)) if each.type == "step_started"]
+            events = await folded.add(Line(link, event))
+            said += [each.data["text"] for each in events if each.type == "user_added_message"]
+            begun = [each for each in events if each.type == "step_started"]
             if step is not None and state is not None and begun and begun[0].data["step"] == step:
                 return _before_step(folded, state, link)
             continued = event.event_type == Kind.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
@@ -38,20 +43,30 @@ async def recall(client: Client, run_id: str, link: str, step: int | None = None
     if not ended:
         raise refuse_open(run_id)
     if folded.state is None or folded.reading is None:
-        return await _never_begun(client, run_id, link, folded)
+        return await _never_begun(client, run_id, link, folded, said)
     if step is not None:
         raise InputInvalid({"after": f"step {step} was not taken in this link of run {run_id!r}"})
     folded.finish_task()
     return _at_the_end(folded, folded.state, link)
 
 
-async def _never_begun(client: Client, run_id: str, link: str, folded: Timeline) -> Past:
+async def _never_begun(client: Client, run_id: str, link: str, folded: Timeline, said: list[str]) -> Past:
     request = folded.link_request
-    if request is None or request.carried is not None:
+    if request is None:
         raise InputInvalid({"after": f"run {run_id!r} ended before it had begun: there is nothing to go on from"})
+    if request.carried is not None:
+        return _told(await recall(client, run_id, request.carried.link), said)
     if request.after is not None:
-        return await recall(client, request.after.workflow_id or run_id, request.after.run, request.after.step)
-    return Past(None, [], Carried(link=link), request)
+        past = await recall(client, request.after.workflow_id or run_id, request.after.run, request.after.step)
+        return _told(past, said if request.message is None else [request.message, *said])
+    return Past(None, [], Carried(link=link), request, tuple(said))
+
+
+def _told(past: Past, said: list[str]) -> Past:
+    if past.loaded is None:
+        return replace(past, told=(*past.told, *said))
+    unread = past.carried.model_copy(update={"inbox": past.carried.inbox + len(said)})
+    return replace(past, messages=[*past.messages, *(user_message(each).wire() for each in said)], carried=unread)
 
 
 def _before_step(folded: Timeline, state: RunState, link: str) -> Past:

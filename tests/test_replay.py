@@ -22,7 +22,7 @@ from holdfast.client.timeline import Timeline
 from holdfast.event import TERMINAL_EVENTS
 from holdfast.worker.plugin import HoldfastPlugin
 from tests.record_histories import SOMEBODY
-from tests.support.life_shapes import LIFE_SHAPES
+from tests.support.life_shapes import LIFE_SHAPES, SHAPES_OF_ALL
 from tests.support.shapes import SHAPES
 
 HISTORIES = Path(__file__).parent / "histories"

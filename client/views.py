@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from pydantic import Field
+from temporalio.api.enums.v1 import PendingWorkflowTaskState
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
@@ -24,6 +25,8 @@ _CLOSED: dict[WorkflowExecutionStatus, Status] = {
     WorkflowExecutionStatus.TERMINATED: "failed",
     WorkflowExecutionStatus.TIMED_OUT: "failed",
 }
+_AT_ONCE = timedelta(milliseconds=10)
+"""A run's first workflow task is scheduled together with its start."""
 _WRITTEN: frozenset[str] = frozenset({"pending", "running", "paused", "waiting"})
 
 
@@ -134,8 +137,16 @@ def _status(execution: WorkflowExecution) -> Status:
         fits = closed == "completed" and written in TERMINAL
         return cast(Status, written) if fits else closed
     if isinstance(execution, WorkflowExecutionDescription):
-        if execution.history_length <= 2:
+        if written in (None, "pending") and _is_untaken(execution):
             return "pending"
         if written == "pending":
             return "running"
     return cast(Status, written) if written in _WRITTEN else "running"
+
+
+def _is_untaken(execution: WorkflowExecutionDescription) -> bool:
+    """Say whether no worker has taken the run yet: its first workflow task waits, whatever it was told."""
+    raw = execution.raw_description
+    waits = raw.pending_workflow_task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED
+    since = raw.pending_workflow_task.original_scheduled_time.ToDatetime(tzinfo=UTC)
+    return execution.history_length <= 2 or (waits and since - execution.start_time < _AT_ONCE)

@@ -30,6 +30,7 @@ from holdfast.request import Answer, Decision, Reason, RunRequest, UserMessage
 from holdfast.run import RunError, RunResult
 from holdfast.workflows.admission import Admitted, Refused
 from holdfast.workflows.outcomes import from_failure, from_output, named
+from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import NotAwaited, Slot
 
@@ -48,6 +49,8 @@ class Timeline:
         self.closed_at: datetime | None = None
         self.state: RunState | None = None
         self._earlier: list[Message] = []
+        self._early_seen = SeenIds()
+        """Messages that came before this link had a state to tell, and those of the links before."""
         self.result: RunResult | None = None
         """Set once the run has closed."""
         self.unknown: set[str] = set()
@@ -63,15 +66,18 @@ class Timeline:
 
     def _begin_link(self) -> None:
         self._earlier = self.messages
+        seen = self.state.seen if self.state else self._early_seen.packed()
         self.state, self.reading, self.result, self.closed_at = None, None, None, None
         self.unknown = set()
         self._early: list[Callable[[RunState], object]] = []
         self.unread: list[UserMessage] = []
         """Messages that came before this link had a state to tell."""
-        self._early_ids: set[str] = set()
+        self._early_seen = SeenIds(seen)
         self._early_paused = False
         self._open: dict[int, Span] = {}
         self._calls: dict[int, Any] = {}
+        self._stopped: set[int] = set()
+        """Activities that the run has told to stop: how they end then is no outcome."""
         self._timers: dict[int, str] = {}
         self._expired: list[str] = []
         """Calls whose time has come; what came in the same workflow task from outside was heard first."""
@@ -122,6 +128,8 @@ class Timeline:
             case Kind.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
                 late = event.activity_task_timed_out_event_attributes
                 await self._activity_failed(late.scheduled_event_id, late.failure)
+            case Kind.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED:
+                self._stopped.add(event.activity_task_cancel_requested_event_attributes.scheduled_event_id)
             case Kind.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
                 self._activity_cancelled(event.activity_task_canceled_event_attributes.scheduled_event_id)
             case _:
@@ -148,7 +156,8 @@ class Timeline:
             self._tell(("run_started", "started with an invalid request", {"errors": error.errors}))
             return
         self.link_request, self._carried = request, request.carried
-        self._early_paused = request.carried is not None and request.carried.paused is not None
+        if request.carried is not None:
+            self._early_seen, self._early_paused = SeenIds(request.carried.seen), request.carried.paused is not None
         if self.request is None or self.request.carried is not None:
             self.request = request
         if first or request.carried is None:
@@ -179,10 +188,7 @@ class Timeline:
 
     def _repeated(self, message: UserMessage) -> bool:
         """Say whether a message came twice before there was a state to tell."""
-        repeated = self.state is None and message.id in self._early_ids
-        if message.id is not None:
-            self._early_ids.add(message.id)
-        return repeated
+        return self.state is None and message.id is not None and not self._early_seen.take(message.id)
 
     def _held(self, news: Told, *, paused: bool) -> Told | None:
         """Leave out what says nothing new, before there is a state to tell: a second pause, a resume of no pause."""
@@ -338,6 +344,9 @@ class Timeline:
         self.state.settle(call.id, outcome)
 
     async def _activity_failed(self, scheduled_id: int, failure: Any) -> None:
+        if scheduled_id in self._stopped:
+            self._activity_cancelled(scheduled_id)
+            return
         call = self._open.pop(scheduled_id)
         cause = await self._converter.decode_failure(failure)
         if call.name == wire.CONTEXT_COMPACT and self.state is not None:

@@ -152,6 +152,11 @@ class RunState:
         return self.counts.steps
 
     @property
+    def seen(self) -> str:
+        """The ids of the messages that were taken, as `SeenIds` packs them."""
+        return self._seen.packed()
+
+    @property
     def waiting(self) -> list[Slot]:
         """The calls that wait for a person or for a time."""
         return self.turn.waiting if self.turn else []
@@ -370,7 +375,7 @@ class RunState:
             limit_reached=self.limit_reached,
             context_tokens=self.context_tokens,
             goal=self.goal,
-            seen=self._seen.packed(),
+            seen=self.seen,
             executions=self.executions.latest(),
             turn=self.turn.handed_on() if self.turn else OpenTurn(),
             paused=self.paused,

@@ -135,6 +135,7 @@ class RunState:
         state._open(now)
         if state.turn is not None:
             state.turn.take_over(carried.turn)
+            state._dropped = carried.turn.dropped
             state._close_turn()
         return state
 
@@ -377,7 +378,7 @@ class RunState:
             goal=self.goal,
             seen=self.seen,
             executions=self.executions.latest(),
-            turn=self.turn.handed_on() if self.turn else OpenTurn(),
+            turn=self.turn.handed_on(self._dropped) if self.turn else OpenTurn(),
             paused=self.paused,
             own_from=self.own_from,
             **more,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast import Agent, Compaction, Interaction, Limits, Message, ToolCall, ToolSpec, Usage
-from holdfast.calls import LoadedAgent, ModelCall
 from holdfast.builtins import BUILTINS
+from holdfast.calls import LoadedAgent, ModelCall
 from holdfast.carried import Carried, Outcome
 from holdfast.ids import call_id
 from holdfast.message import Turn, user_message

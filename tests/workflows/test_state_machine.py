@@ -116,7 +116,7 @@ class AnyRun(RuleBasedStateMachine):
     @rule(data=st.data(), decision=st.sampled_from(["approve", "deny"]), edits=st.booleans(), bound=st.booleans())
     def decide(self, data: Any, decision: Literal["approve", "deny"], edits: bool, bound: bool) -> None:
         slot = self.a_slot(data, "approval")
-        arguments = {"amount": 7} if edits and decision == "approve" else None
+        arguments: dict[str, Any] | None = {"amount": 7} if edits and decision == "approve" else None
         digest = slot.digest if bound else None
         verdict = Decision(call_id=slot.call.id, decision=decision, arguments=arguments, digest=digest)
         self.state.decide(verdict)

@@ -38,7 +38,10 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
     if after is None:
         return RunState.begin(loaded, interaction)
     carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
-    return RunState.resume(loaded, carried, messages, workflow.time(), interaction)
+    state = RunState.resume(loaded, carried, messages, workflow.time(), interaction)
+    if not len(state.transcript) and not state.inbox:
+        raise InputInvalid({"after": "there is nothing to go on from: give a message"})
+    return state
 
 
 async def _restore(

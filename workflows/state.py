@@ -135,7 +135,8 @@ class RunState:
         state._open(now)
         if state.turn is not None:
             state.turn.take_over(carried.turn)
-            state._close_turn()
+            state._dropped = carried.turn.dropped
+            state._wake()
         return state
 
     def __post_init__(self) -> None:
@@ -168,9 +169,7 @@ class RunState:
         if message.id is not None and not self._seen.take(message.id):
             return False
         self.inbox.append(message)
-        if self.turn is not None:
-            self.turn.wake()
-            self._close_turn()
+        self._wake()
         return True
 
     def pause(self, reason: str | None) -> bool:
@@ -273,7 +272,7 @@ class RunState:
         if not turn.message.tool_calls and not self.limit_reached:
             self._tell_dropped()  # with nothing left to settle, the turn would pass for an answer
         opened = self._open(now)
-        self._close_turn()
+        self._wake()
         return opened
 
     def settle(self, call_id: str, outcome: Outcome) -> None:
@@ -377,7 +376,7 @@ class RunState:
             goal=self.goal,
             seen=self.seen,
             executions=self.executions.latest(),
-            turn=self.turn.handed_on() if self.turn else OpenTurn(),
+            turn=self.turn.handed_on(self._dropped) if self.turn else OpenTurn(),
             paused=self.paused,
             own_from=self.own_from,
             **more,
@@ -442,9 +441,13 @@ class RunState:
         made = self.counts.tool_calls - self.base.tool_calls
         decisions = admit(calls, self._tools, self.limits, made, self.interaction)
         self.turn = OpenCalls(decisions, self.interaction, now)
-        if self.inbox:
-            self.turn.wake()
         return self.turn
+
+    def _wake(self) -> None:
+        """End the rests if there is a message, and the turn if nothing else is open."""
+        if self.turn is not None and self.inbox:
+            self.turn.wake()
+        self._close_turn()
 
     def _close_turn(self) -> None:
         """Take the results of a turn's calls into the transcript, in the order of the calls, once all have ended."""

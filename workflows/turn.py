@@ -141,10 +141,11 @@ class Turn:
             if slot.waits == "timer":
                 slot.settle(Outcome(output=WOKEN), made=True)
 
-    def handed_on(self) -> OpenTurn:
+    def handed_on(self, dropped: int = 0) -> OpenTurn:
         """Return what the next link must know of the calls."""
         slots = self.slots.items()
         return OpenTurn(
+            dropped=dropped,
             settled=tuple(
                 Settled(call_id=call_id, outcome=slot.outcome, made=slot.made, arguments=slot.edited)
                 for call_id, slot in slots

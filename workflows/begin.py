@@ -16,6 +16,7 @@ from holdfast.request import After, RunRequest
 from holdfast.workflows import options
 from holdfast.workflows.hands import Hands
 from holdfast.workflows.state import RunState
+from holdfast.workflows.thread_state import join
 
 
 async def begin(hands: Hands, request: RunRequest) -> RunState:
@@ -36,9 +37,12 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
     if request.interaction_mode is not None:
         interaction = interaction.model_copy(update={"mode": request.interaction_mode})
     if after is None:
-        return RunState.begin(loaded, interaction)
-    carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
-    return RunState.resume(loaded, carried, messages, workflow.time(), interaction)
+        state = RunState.begin(loaded, interaction)
+    else:
+        carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
+        state = RunState.resume(loaded, carried, messages, workflow.time(), interaction)
+    join(state, request, workflow.info().workflow_id)
+    return state
 
 
 async def _restore(

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -28,6 +28,7 @@ from holdfast.threads import Collect, Collected, Enter, ReadMemory, Visit
 
 _WORKFLOW_TASK = timedelta(seconds=4)
 _QUERY = timedelta(seconds=15)
+_NOT_READY = timedelta(seconds=0.3)
 _WAIT_SECONDS = 20.0
 """How long one `thread.collect` waits for an end that is near."""
 _FIRST_LOOK_SECONDS = 0.02
@@ -141,6 +142,8 @@ class ThreadActivities:
                 if error.status != RPCStatusCode.NOT_FOUND:
                     raise
                 raise failure("ThreadNotFound", f"{call.workflow_id} is gone", retryable=False) from None
+            except WorkflowQueryFailedError as error:  # it has just continued as new
+                raise failure("ThreadNotReady", error.message, retryable=True, delay=_NOT_READY) from None
             page = Page.model_validate(found)
             for message in page.messages:
                 held.append(message)

@@ -42,7 +42,7 @@ def thread_enter() -> dict[str, Any]:
 
 def thread_read() -> dict[str, Any]:
     """Bound `thread.read`."""
-    return _bounds(seconds=60, attempts=8)
+    return _bounds(seconds=60, attempts=20)
 
 
 def thread_collect() -> dict[str, Any]:

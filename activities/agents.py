@@ -103,7 +103,7 @@ class AgentActivities:
             first = past.request.model_copy(update={"after": None, "agent": request.agent})
             loaded = await asyncio.to_thread(self._load, first)
             said = () if request.message is None else (request.message,)
-            return loaded.model_copy(update={"prompts": (*loaded.prompts, *said)})
+            return loaded.model_copy(update={"prompts": (*loaded.prompts, *past.unread, *said)})
         if past.loaded is not None and isinstance(request.agent, str) and request.agent not in self._agents:
             agent = past.loaded.agent.resolved(self._tools)
             return self._pinned(agent, first_messages(agent, request))

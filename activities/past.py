@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from temporalio import activity
@@ -17,7 +17,7 @@ from holdfast.activities.guard import run_key
 from holdfast.activities.transcripts import Held, TranscriptCache
 from holdfast.bounds import RESTORE_MAX_BYTES, cut, json_size
 from holdfast.calls import LoadedAgent, Restore, Restored
-from holdfast.carried import Carried, Counts
+from holdfast.carried import Carried, Counts, OpenTurn
 from holdfast.errors import HoldfastError, InputInvalid
 from holdfast.request import After, RunRequest
 
@@ -35,6 +35,11 @@ class Past:
     carried: Carried
     request: RunRequest | None = None
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The texts of the messages that the model had not seen."""
+        return tuple(each["content"] for each in self.messages[len(self.messages) - self.carried.inbox :])
+
 
 Recall = Callable[[Client, str, str, int | None], Awaitable[Past]]
 """Reads a link's history: workflow id, Temporal's run id, and the step before which to stop; HoldfastError."""
@@ -46,7 +51,7 @@ class PastActivities:
     def __init__(self, recall: Recall, cache: TranscriptCache) -> None:
         self._recall = recall
         self._cache = cache
-        self._read: OrderedDict[After, Past] = OrderedDict()
+        self._read: OrderedDict[tuple[str, After], Past] = OrderedDict()
 
     @activity.defn(name=wire.TRANSCRIPT_RESTORE)
     async def restore(self, call: Restore) -> dict[str, Any]:
@@ -58,9 +63,9 @@ class PastActivities:
             messages, carried = held.messages, None
         else:
             past = await self.past(call.after)
-            messages, carried = past.messages, going_on(past, call.after, own)
-            if call.after.length is not None:
-                messages, carried = messages[: call.after.length], carried.model_copy(update={"inbox": 0})
+            messages, carried = past.messages, past.carried
+            if past.request is not None:  # it begins only now: what it was sent follows its first messages
+                messages, carried = [], carried.model_copy(update={"inbox": 0})
             if call.transcript is not None:
                 carried = None
                 _check(messages, call)
@@ -72,21 +77,28 @@ class PastActivities:
             carried=carried if call.start == 0 else None,
         ).wire()
 
-    async def past(self, after: After) -> Past:
-        """Return how a closed link ended; ApplicationError for one that is gone, open, or none of a run's."""
-        own = activity.info().workflow_id or ""
-        if after not in self._read:
+    async def past(self, after: After, own: str | None = None) -> Past:
+        """Return what a closed link leaves to a run, to this one by default.
+
+        ApplicationError for a link that is gone, open, or no run's.
+        """
+        own = own or activity.info().workflow_id or ""
+        key = (own, after)
+        if key not in self._read:
             client = activity.client()
             workflow_id = after.workflow_id or own
             try:
-                self._read[after] = await self._recall(client, workflow_id, after.run, after.step)
+                if workflow_id == own and after.step is not None:
+                    raise InputInvalid({"after.step": "is for a fork: a run does not take its own steps anew"})
+                past = await self._recall(client, workflow_id, after.run, after.step)
+                self._read[key] = going_on(past, after, own)
             except HoldfastError as error:
                 kind = type(error).__name__
                 raise ApplicationError(cut(str(error)), type=kind, non_retryable=True) from None
-        self._read.move_to_end(after)
+        self._read.move_to_end(key)
         while len(self._read) > _MOST_PASTS:
             self._read.popitem(last=False)
-        return self._read[after]
+        return self._read[key]
 
     def _held(self, call: Restore, own: str) -> Held | None:
         """Return what this process holds of the link before, if that is the whole."""
@@ -120,23 +132,29 @@ def piece_of(messages: Sequence[dict[str, Any]], start: int) -> tuple[list[dict[
     return piece, end if end < len(messages) else None
 
 
-def going_on(past: Past, after: After, own: str) -> Carried:
-    """Return what a run starts from that goes on after a closed link: its own next seq, or a fork of another run."""
+def going_on(past: Past, after: After, own: str) -> Past:
+    """Return what a run begins with that goes on after a closed link: its own next seq, or a fork of another run."""
+    past = past if after.length is None else _shortened(past, after.length)
     carried = past.carried
     if after.workflow_id in (None, own):
-        return carried.model_copy(
-            update={
-                "run_seq": carried.run_seq + 1,
-                "base": carried.counts,
-                "limit_reached": None,
-                "paused": None,
-                "started_at": 0.0,
-                "active_seconds": 0.0,
-            }
-        )
+        anew: dict[str, Any] = {"run_seq": carried.run_seq + 1, "base": carried.counts, "limit_reached": None}
+        anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0}
+        return replace(past, carried=carried.model_copy(update=anew))
     steps = Counts(steps=carried.counts.steps)
-    kept = {"link", "inbox", "turn", "context_tokens"}
-    return Carried(**{name: getattr(carried, name) for name in kept}, goal=carried.goal, counts=steps, base=steps)
+    kept = {name: getattr(carried, name) for name in ("link", "inbox", "turn", "context_tokens", "goal")}
+    return replace(past, carried=Carried(**kept, counts=steps, base=steps))
+
+
+def _shortened(past: Past, length: int) -> Past:
+    """Keep so many messages; InputInvalid where there are fewer, or where calls would be parted from their results."""
+    if length > len(past.messages):
+        raise InputInvalid({"after.length": f"is {length}, but there are {len(past.messages)} messages"})
+    if length == len(past.messages):
+        return past
+    if past.messages[length]["role"] == "tool":
+        raise InputInvalid({"after.length": f"{length} messages would part tool calls from their results"})
+    told = {"inbox": 0, "turn": OpenTurn(), "context_tokens": 0, "own_from": min(length, past.carried.own_from)}
+    return replace(past, messages=past.messages[:length], carried=past.carried.model_copy(update=told))
 
 
 def _check(messages: list[dict[str, Any]], call: Restore) -> None:

@@ -43,7 +43,7 @@ class ThreadActivities:
 
     def __init__(
         self,
-        past: Callable[[After], Awaitable[Past]],
+        past: Callable[[After, str], Awaitable[Past]],
         ended: Ended,
         cache: TranscriptCache,
         *,
@@ -91,7 +91,7 @@ class ThreadActivities:
         if link is None:
             return Collected(state="open").wire()
         try:
-            past = await self._past(After(run=link, workflow_id=call.visit.run_id))
+            past = await self._past(After(run=link), call.visit.run_id)
         except ApplicationError as error:
             if error.type == RunNotFound.__name__:
                 return Collected(state="gone").wire()

@@ -12,7 +12,7 @@ from temporalio.service import RPCError
 from holdfast import wire
 from holdfast.client.rpc import describe, translated
 from holdfast.client.start import Start
-from holdfast.client.views import RunSummary, summarize
+from holdfast.client.views import RunSummary, summarize, summarize_run
 from holdfast.data import Data
 from holdfast.errors import IdempotencyConflict, RunExists, RunNotFound
 
@@ -43,7 +43,7 @@ class RunCalls:
         description = await self._describe(start.run_id)
         if (await description.memo()).get(wire.REQUEST_DIGEST_MEMO) != start.digest:
             raise IdempotencyConflict(idempotency_key, start.run_id)
-        return summarize(description)
+        return await summarize_run(description)
 
     async def _started(self, send: Callable[[bool], Awaitable[T]]) -> T:
         """Start something with our search attributes, or without them where the server lacks them."""

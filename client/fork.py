@@ -44,6 +44,6 @@ def _link_of(run: Run, step: int) -> str:
     """Return the link in which a step was last taken: a step that was interrupted is taken again in the next one."""
     links = {event.data["step"]: event.id.partition("/")[0] for event in run.logs if event.type == "step_started"}
     if step not in links:
-        has = f"has the steps 1 to {max(links)}" if links else "has taken no step"
+        has = f"has the steps {min(links)} to {max(links)}" if links else "has taken no step"
         raise InputInvalid({"at_step": f"run {run.id!r} {has}, not {step}"})
     return str(links[step])

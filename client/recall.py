@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from temporalio.api.enums.v1 import EventType as Kind
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHistoryEventFilterType
 
-from holdfast.activities.past import Past, refuse_open
+from holdfast import wire
+from holdfast.activities.past import Past, going_on, refuse_open
 from holdfast.carried import Carried, OpenTurn, Settled
 from holdfast.client.history import Line
 from holdfast.client.rpc import describe, translated
 from holdfast.client.timeline import Timeline
-from holdfast.errors import InputInvalid
+from holdfast.errors import InputInvalid, RunNotFound
 from holdfast.message import user_message
-from holdfast.request import sound_id
+from holdfast.request import UserMessage, sound_id
 from holdfast.threads import Visit
 from holdfast.workflows.outcomes import interrupted_once
+from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
 
 _LAST_EVENT = WorkflowHistoryEventFilterType.CLOSE_EVENT
@@ -23,8 +27,8 @@ _LAST_EVENT = WorkflowHistoryEventFilterType.CLOSE_EVENT
 async def recall(client: Client, run_id: str, link: str, step: int | None = None) -> Past:
     """Fold one closed link of a run, up to a step where one is given.
 
-    RunNotFound for a link that is not there (any more), InputInvalid for one that is open, that never came to have an
-    agent, or in which the step was not taken.
+    RunNotFound for a link that is not there (any more) or no run's, InputInvalid for one that is open, that was started
+    with a wrong request, or in which the step was not taken.
     """
     sound_id(run_id)
     folded = Timeline(client.data_converter)
@@ -32,6 +36,9 @@ async def recall(client: Client, run_id: str, link: str, step: int | None = None
     handle = client.get_workflow_handle(run_id, run_id=link)
     with translated(client, f"{run_id}/{link}"):
         async for event in handle.fetch_history_events():
+            started = event.workflow_execution_started_event_attributes
+            if event.event_id == 1 and started.workflow_type.name != wire.AGENT_RUN:
+                raise RunNotFound(run_id)
             state = folded.state
             begun = [each for each in await folded.add(Line(link, event)) if each.type == "step_started"]
             if step is not None and state is not None and begun and begun[0].data["step"] == step:
@@ -40,10 +47,10 @@ async def recall(client: Client, run_id: str, link: str, step: int | None = None
             ended = ended or continued or folded.result is not None
     if not ended:
         raise refuse_open(run_id)
+    if step is not None:
+        raise InputInvalid({"after.step": f"step {step} was not taken in this link of run {run_id!r}"})
     if folded.state is None or folded.reading is None:
         return await _never_begun(client, run_id, link, folded)
-    if step is not None:
-        raise InputInvalid({"after": f"step {step} was not taken in this link of run {run_id!r}"})
     folded.finish_task()
     return _at_the_end(folded, folded.state, link)
 
@@ -71,12 +78,32 @@ async def ended(client: Client, visit: Visit) -> str | None:
 
 
 async def _never_begun(client: Client, run_id: str, link: str, folded: Timeline) -> Past:
+    """Return what the link would have begun with, and what it was told."""
     request = folded.link_request
-    if request is None or request.carried is not None:
-        raise InputInvalid({"after": f"run {run_id!r} ended before it had begun: there is nothing to go on from"})
-    if request.after is not None:
-        return await recall(client, request.after.workflow_id or run_id, request.after.run, request.after.step)
-    return Past(None, [], Carried(link=link), request)
+    if request is None:
+        raise InputInvalid(
+            {"after": f"run {run_id!r} was started with a wrong request: there is nothing to go on from"}
+        )
+    told = list(folded.unread)
+    if request.carried is not None:
+        past = await recall(client, run_id, request.carried.link)
+    elif request.after is not None:
+        after = request.after
+        past = going_on(await recall(client, after.workflow_id or run_id, after.run, after.step), after, run_id)
+        if request.message:
+            told.insert(0, UserMessage(text=request.message))
+    else:
+        past = Past(None, [], Carried(link=link), request)
+    return _with_unread(past, told)
+
+
+def _with_unread(past: Past, messages: list[UserMessage]) -> Past:
+    """Add messages that no model has seen; a repeated id counts once."""
+    seen = SeenIds(past.carried.seen)
+    new = [each for each in messages if each.id is None or seen.take(each.id)]
+    told = {"seen": seen.packed(), "inbox": past.carried.inbox + len(new)}
+    wired = [user_message(each.text).wire() for each in new]
+    return replace(past, messages=[*past.messages, *wired], carried=past.carried.model_copy(update=told))
 
 
 def _before_step(folded: Timeline, state: RunState, link: str) -> Past:

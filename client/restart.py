@@ -18,7 +18,7 @@ from holdfast.client.base import RunCalls
 from holdfast.client.history import read
 from holdfast.client.rpc import translated
 from holdfast.client.start import Start
-from holdfast.client.views import RunSummary, summarize
+from holdfast.client.views import RunSummary, summarize, summarize_run
 from holdfast.errors import HoldfastError, InputInvalid, RunNotFound, field_errors
 from holdfast.request import After, RunRequest, UserMessage
 from holdfast.run import RunResult, Status
@@ -109,7 +109,7 @@ class RestartCalls(RunCalls):
         """
         temporal = await self._client.temporal()
         description = await self._describe(run_id)
-        found = summarize(description)
+        found = await summarize_run(description)
         status = await _status_of(temporal, description)
         if not found.closed or status in ("completed", "degraded"):
             return found.model_copy(update={"status": status})
@@ -117,7 +117,7 @@ class RestartCalls(RunCalls):
         start = await self._again(description, task_queue=queue, message=message, agent=agent)
         once = hashlib.sha256(f"{run_id}\0{description.run_id}\0resume".encode()).hexdigest()
         await self._started(lambda searchable: start.send_once(once, temporal, searchable=searchable))
-        return summarize(await self._describe(run_id))
+        return await summarize_run(await self._describe(run_id))
 
     async def _again(
         self, ended: WorkflowExecutionDescription, *, task_queue: str | None = None, **changed: Any

@@ -27,8 +27,9 @@ from holdfast.client.rpc import translated
 from holdfast.client.start import Start, choose_id, read_request
 from holdfast.client.steer import SteeringCalls
 from holdfast.client.stream import stream
+from holdfast.client.threads import AsyncThreads
 from holdfast.client.timeline import Timeline
-from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize, summarize_run
+from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize_run
 from holdfast.errors import HoldfastError
 from holdfast.event import Event
 from holdfast.run import RunResult
@@ -54,6 +55,7 @@ class AsyncClient:
         self.task_queue = task_queue or os.environ.get("HOLDFAST_TASK_QUEUE") or wire.TASK_QUEUE
         self.runs = AsyncRuns(self)
         self.agents = AsyncAgents(self)
+        self.threads = AsyncThreads(self)
         self._connect = partial(connect, address, namespace, api_key=api_key)
         self._temporal = temporal
         self._connecting = asyncio.Lock()
@@ -105,7 +107,7 @@ class AsyncRuns(SteeringCalls, RestartCalls):
 
     async def status(self, run_id: str) -> RunSummary:
         """Return what the server says at once, in milliseconds and with no worker up. RunNotFound for an unknown id."""
-        return summarize(await self._describe(run_id))
+        return await summarize_run(await self._describe(run_id))
 
     async def get(self, run_id: str) -> Run:
         """Return a run with its messages and logs, read from its history. RunNotFound for an unknown id."""

@@ -148,7 +148,7 @@ class SteeringCalls(RunCalls):
                     return await while_served(temporal, run_id, waiting, PATIENCE_SECONDS)
         except TimeoutError:
             raise HoldfastError(
-                f"the worker of run {run_id!r} does not answer: repeat the call, which counts once, when one does"
+                f"no worker has answered for run {run_id!r} within {_ANSWER_SECONDS} s: repeat the call, it counts once"
             ) from None
 
 

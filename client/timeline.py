@@ -49,6 +49,7 @@ class Timeline:
         self.started_at: datetime | None = None
         self.closed_at: datetime | None = None
         self.state: RunState | None = None
+        self._earlier: list[Message] = []
         self.result: RunResult | None = None
         """Set once the run has closed."""
         self.unknown: set[str] = set()
@@ -63,10 +64,14 @@ class Timeline:
         self._begin_link()
 
     def _begin_link(self) -> None:
+        self._earlier = self.messages
         self.state, self.reading, self.result, self.closed_at = None, None, None, None
         self.unknown = set()
         self._early: list[Callable[[RunState], object]] = []
+        self.unread: list[UserMessage] = []
+        """Messages that came before this link had a state to tell."""
         self._early_ids: set[str] = set()
+        self._early_paused = False
         self._open: dict[int, Span] = {}
         self._calls: dict[int, Any] = {}
         self._timers: dict[int, str] = {}
@@ -81,8 +86,8 @@ class Timeline:
 
     @property
     def messages(self) -> list[Message]:
-        """The transcript so far."""
-        return list(self.state.transcript.messages) if self.state else []
+        """The transcript so far; that of the link before, until this one has it."""
+        return list(self.state.transcript.messages) if self.state else self._earlier
 
     async def add(self, line: Line) -> list[Event]:
         """Take one line of history, and return the events that it tells of (often none)."""
@@ -147,6 +152,7 @@ class Timeline:
             self._tell(("run_started", "started with an invalid request", {"errors": error.errors}))
             return
         self.link_request, self._carried = request, request.carried
+        self._early_paused = request.carried is not None and request.carried.paused is not None
         if self.request is None or self.request.carried is not None:
             self.request = request
         if first or request.carried is None:
@@ -161,16 +167,17 @@ class Timeline:
                     message = UserMessage.read(given)
                     if self._repeated(message):
                         return
+                    self.unread += [message] if self.state is None else []
                     news: Told = ("user_added_message", one_line(message.text), message.wire())
                     self._say(lambda state: state.receive(message), news)
                 case wire.PAUSE:
                     reason = Reason.read(given).reason
                     news = ("paused", one_line(reason or "paused"), {"reason": reason})
-                    self._say(lambda state: state.pause(reason), news)
+                    self._say(lambda state: state.pause(reason), self._held(news, paused=True))
                 case wire.RESUME:
                     reason = Reason.read(given).reason
                     news = ("resumed", one_line(reason or "resumed"), {"reason": reason})
-                    self._say(lambda state: state.unpause(), news)
+                    self._say(lambda state: state.unpause(), self._held(news, paused=False))
                 case wire.THREAD_TURN:
                     self._turn_given(TurnGiven.read(given))
         except InputInvalid:
@@ -182,6 +189,11 @@ class Timeline:
         if message.id is not None:
             self._early_ids.add(message.id)
         return repeated
+
+    def _held(self, news: Told, *, paused: bool) -> Told | None:
+        """Leave out what says nothing new, before there is a state to tell: a second pause, a resume of no pause."""
+        was, self._early_paused = self._early_paused, paused
+        return None if self.state is None and was == paused else news
 
     def _updated(self, name: str, given: Any) -> None:
         try:
@@ -415,7 +427,8 @@ class Timeline:
             self._finish(self._result("failed", final_text=error.message, error=error))
 
     def _result(self, status: Any, **fields: Any) -> RunResult:
-        known = self.state.summary() if self.state else {}
+        handed_on = self.link_request.carried if self.link_request else None
+        known = self.state.summary() if self.state else handed_on.summary() if handed_on else {}
         thread = self.request.thread_id if self.request else None
         return RunResult(status=status, run_id=self._run_id, thread_id=thread, **known, **fields)
 

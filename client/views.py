@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from pydantic import Field
+from temporalio.api.enums.v1 import PendingWorkflowTaskState
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
@@ -15,6 +16,7 @@ from holdfast.data import Data
 from holdfast.event import Event
 from holdfast.message import Message
 from holdfast.run import TERMINAL, RunResult, Status
+from holdfast.workflows.state import RunState
 
 _CLOSED: dict[WorkflowExecutionStatus, Status] = {
     WorkflowExecutionStatus.COMPLETED: "completed",
@@ -23,6 +25,8 @@ _CLOSED: dict[WorkflowExecutionStatus, Status] = {
     WorkflowExecutionStatus.TERMINATED: "failed",
     WorkflowExecutionStatus.TIMED_OUT: "failed",
 }
+_AT_ONCE = timedelta(milliseconds=10)
+"""A run's first workflow task is scheduled together with its start."""
 _WRITTEN: frozenset[str] = frozenset({"pending", "running", "paused", "waiting"})
 
 
@@ -112,12 +116,18 @@ def complete(summary: RunSummary, folded: Timeline, events: list[Event]) -> Run:
         known |= {"steps": state.steps, "cost_usd": state.usage.cost_usd}
     if state is not None:
         known |= {"agent_id": state.loaded.agent.name, "revision": state.loaded.revision}
-        known["original_prompt"] = state.loaded.prompts[0]
+        known["original_prompt"] = _first_words(state)
     elif request is not None:
         known["original_prompt"] = request.message
     if request is not None:
         known |= {"thread_id": request.thread_id, "input": request.input, "metadata": request.metadata}
     return Run(**known, result=result, messages=folded.messages, logs=events)
+
+
+def _first_words(state: RunState) -> str | None:
+    """Return the first user message of the run itself, what a thread remembered left out."""
+    own = [*state.transcript.messages[state.own_from :], *state.transcript.messages]
+    return next((message.content for message in own if message.role == "user"), None)
 
 
 def _status(execution: WorkflowExecution) -> Status:
@@ -127,8 +137,16 @@ def _status(execution: WorkflowExecution) -> Status:
         fits = closed == "completed" and written in TERMINAL
         return cast(Status, written) if fits else closed
     if isinstance(execution, WorkflowExecutionDescription):
-        if execution.history_length <= 2:
+        if written in (None, "pending") and _is_untaken(execution):
             return "pending"
         if written == "pending":
             return "running"
     return cast(Status, written) if written in _WRITTEN else "running"
+
+
+def _is_untaken(execution: WorkflowExecutionDescription) -> bool:
+    """Say whether no worker has taken the run yet: its first workflow task waits, whatever it was told."""
+    raw = execution.raw_description
+    waits = raw.pending_workflow_task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED
+    since = raw.pending_workflow_task.original_scheduled_time.ToDatetime(tzinfo=UTC)
+    return execution.history_length <= 2 or (waits and since - execution.start_time < _AT_ONCE)

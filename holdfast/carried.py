@@ -112,3 +112,20 @@ class Carried(Data):
     """What the run's thread remembered when the run read it; None where it has read nothing."""
     own_from: int = Field(default=0)
     """Where a thread's memory ends in the transcript, and what this run adds to it begins."""
+
+    def summary(self) -> dict[str, Any]:
+        """Return the fields of a RunResult that say what was done before this link, where it comes no further."""
+        return {
+            "run_seq": self.run_seq,
+            "steps": self.counts.steps,
+            "cost_usd": self.usage.cost_usd,
+            "usage_aggregate": self.usage,
+            "tool_executions": self.executions,
+            "state_snapshot": {
+                "model_calls": self.counts.model_calls,
+                "tool_calls": self.counts.tool_calls,
+                "messages": self.transcript.length if self.transcript else 0,
+                "unread_messages": self.inbox,
+                "limit_reached": self.limit_reached,
+            },
+        }

@@ -17,17 +17,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
 from temporalio.worker import Worker
 
 from holdfast import Settings, wire
 from holdfast.activities.model import warm_up
 from holdfast.client.connect import connect
+from holdfast.client.history import read
 from holdfast.worker.build import make_worker
 from holdfast.worker.plugin import HoldfastPlugin
 from holdfast.worker.scripted import ScriptedModel
 from holdfast.worker.server import EmbeddedServer
-from tests.support.shapes import SHAPES, TOOLS, Play, Shape
+from tests.support.life_shapes import ALL_TOOLS, SHAPES_OF_ALL
+from tests.support.shapes import Play, Shape
 from tests.support.stage import endpoints
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -57,8 +60,8 @@ class _Killable:
         await self.__aenter__()
 
 
-async def record(name: str, shape: Shape, address: str) -> str:
-    """Play one shape, and return its history as scrubbed JSON."""
+async def record(name: str, shape: Shape, address: str) -> dict[str, str]:
+    """Play one shape, and return its links as scrubbed JSON: the last under its name, earlier ones numbered from 1."""
     client = await connect(address)
     async with ScriptedModel(shape.script) as model:
         killable = _Killable(address, name, model.url)
@@ -73,7 +76,14 @@ async def record(name: str, shape: Shape, address: str) -> str:
                 print(f"{name}: {type(error.cause).__name__}: {error.cause}")
             except TimeoutError:
                 raise TimeoutError(f"{name} did not end: {await play.run.describe()}") from None
-    history = await play.run.fetch_history()
+    links: dict[str, list[HistoryEvent]] = {}
+    async for line in read(client, play.name):
+        links.setdefault(line.link, []).append(line.event)
+    texts = [_text(name, WorkflowHistory(play.name, events)) for events in links.values()]
+    return {(name if number == len(texts) else f"{name}.{number}"): text for number, text in enumerate(texts, 1)}
+
+
+def _text(name: str, history: WorkflowHistory) -> str:
     scrubbed: Any = _scrub(json.loads(history.to_json()))
     _check(name, scrubbed)
     return json.dumps(scrubbed, indent=1, ensure_ascii=False) + "\n"
@@ -107,8 +117,14 @@ def _payloads(value: Any) -> list[str]:
 
 
 def _worker(client: Client, name: str, model_url: str) -> Worker:
-    settings = Settings(task_queue=name, endpoints=endpoints(model_url), grace_seconds=1)
-    return make_worker(client, HoldfastPlugin([SHAPES[name].agent], TOOLS, settings))
+    shape = SHAPES_OF_ALL[name]
+    settings = Settings(
+        task_queue=name,
+        endpoints=endpoints(model_url),
+        grace_seconds=1,
+        continue_after_events=shape.continue_after_events,
+    )
+    return make_worker(client, HoldfastPlugin([shape.agent], ALL_TOOLS, settings))
 
 
 @asynccontextmanager
@@ -128,11 +144,14 @@ async def _record_all(names: list[str]) -> None:
     async with _server(wire.SEARCH_ATTRIBUTES) as searchable, _server(wrong) as unsearchable:
 
         async def write(name: str) -> None:
-            shape = SHAPES[name]
+            shape = SHAPES_OF_ALL[name]
             async with gate:
-                text = await record(name, shape, searchable if shape.searchable else unsearchable)
-            (HISTORIES / f"{name}.json").write_text(text)
-            print(f"{name}: {len(text):,} characters")
+                links = await record(name, shape, searchable if shape.searchable else unsearchable)
+            for old in HISTORIES.glob(f"{name}.*json"):
+                old.unlink()
+            for link, text in links.items():
+                (HISTORIES / f"{link}.json").write_text(text)
+                print(f"{link}: {len(text):,} characters")
 
         async with asyncio.TaskGroup() as group:
             for name in names:
@@ -151,7 +170,7 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--worker"]:
         asyncio.run(_serve(*arguments[1:]))
     else:
-        asyncio.run(_record_all(arguments or list(SHAPES)))
+        asyncio.run(_record_all(arguments or list(SHAPES_OF_ALL)))
 
 
 if __name__ == "__main__":

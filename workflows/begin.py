@@ -41,6 +41,8 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
     else:
         carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
         state = RunState.resume(loaded, carried, messages, workflow.time(), interaction)
+        if not len(state.transcript) and not state.inbox:
+            raise InputInvalid({"after": "there is nothing to go on from: give a message"})
     join(state, request, workflow.info().workflow_id)
     return state
 

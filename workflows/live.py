@@ -129,6 +129,8 @@ class Live:
         """Say the status in search attributes, and on the run's page in the UI."""
         state, self.status = self.state, status
         if state is None:
+            if shown.written(workflow.info()):  # then it is registered, which only a loaded agent tells otherwise
+                workflow.upsert_search_attributes(shown.ended_early(workflow.info(), status))
             return
         self.draw()
         if state.loaded.search_attributes:
@@ -147,6 +149,8 @@ class Live:
         if request is not None:
             known["thread_id"] = request.thread_id
             known["agent"] = request.agent if isinstance(request.agent, str) else request.agent.name
+        if state is None and request is not None and request.carried is not None:
+            known.update(request.carried.summary())
         if state is not None:
             known.update(state.summary())
             if status == "interrupted":

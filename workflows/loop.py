@@ -149,7 +149,8 @@ def _only_waits(state: RunState, turn: OpenCalls) -> bool:
 
 
 async def _wait(state: RunState, slot: Slot, halted: Any) -> None:
-    seconds = None if slot.until is None else max(0.0, slot.until - workflow.time())
+    # Never 0, which would start no timer and leave no footprint in history.
+    seconds = None if slot.until is None else max(0.001, slot.until - workflow.time())
     label = f"{slot.waits} {slot.call.id}"
     try:
         await workflow.wait_condition(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 from holdfast.run import TERMINAL, Status
@@ -36,6 +37,17 @@ def changed(
     if status in TERMINAL:
         written += [_COST.value_set(state.usage.cost_usd), _STEPS.value_set(state.steps)]
     return written
+
+
+def written(info: workflow.Info) -> bool:
+    """Say whether somebody has written a status already, so that it may be written."""
+    return info.typed_search_attributes.get(_STATUS) is not None
+
+
+def ended_early(info: workflow.Info, status: Status) -> list[SearchAttributeUpdate[Any]]:
+    """Say how a link ended that never came to have an agent."""
+    waits = info.typed_search_attributes.get(_WAITING) is not None
+    return [_STATUS.value_set(status), *([_WAITING.value_unset()] if waits else [])]
 
 
 def waiting(kinds: Iterable[str]) -> str | None:

@@ -96,17 +96,21 @@ class AgentThread:
     @workflow.query(name=wire.STATUS, description="Messages, whose turn it is, and who waits")
     def status(self, *ignored: Any) -> dict[str, Any]:
         """Return how the thread stands."""
+        self._check_restored()
         return self._state.status()
 
     @workflow.query(name=wire.TRANSCRIPT, description='Messages from {"start": 0} to {"stop": n}, 1 MB at most')
     def transcript(self, span: Any = None, *more: Any) -> dict[str, Any]:
         """Return what the thread remembers; with a digest, that memory and no other."""
         start, stop = pages.span(span)
-        if not self._restored:
-            raise ValueError("the thread's memory is being brought over from its link before")
+        self._check_restored()
         digest = span.get("digest") if isinstance(span, dict) else None
         messages = self._state.shown_to(digest if isinstance(digest, str) else None)
         return pages.page(messages, start, stop).model_dump(mode="json", exclude_none=True)
+
+    def _check_restored(self) -> None:
+        if not self._restored:
+            raise ValueError("the thread's memory is being brought over from its link before")
 
     async def _restore(self, carried: ThreadCarried) -> None:
         """Bring the memory over, piece by piece, however long it takes: there is no other copy."""

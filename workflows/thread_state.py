@@ -278,6 +278,7 @@ class ThreadState:
         """Describe the thread, as the query `status` tells it."""
         return {
             "messages": len(self.memory),
+            "digest": self.memory.digest(),
             "holder": None if self.holder is None else self.holder.visit.run_id,
             "queue": [each.run_id for each in self.queue],
             "runs": self.runs,

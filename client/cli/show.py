@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def wanted(waiting: dict[str, Any]) -> str:
     else:
         text = f"{waiting.get('tool_name') or 'rests'}"
     until = waiting.get("until")
-    return printable(one_line(text, 200) + (f", until {until}" if until else ""))
+    at = datetime.fromtimestamp(until).astimezone().strftime(", until %Y-%m-%d %H:%M:%S") if until else ""
+    return printable(one_line(text, 200) + at)
 
 
 def print_waiting(waiting: Iterable[dict[str, Any]]) -> None:

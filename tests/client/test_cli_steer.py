@@ -188,14 +188,15 @@ class Terminal:
         self.process = subprocess.Popen([*HOLDFAST, *arguments], env=given, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
         self._end = ours
-        self.shown = ""
+        self.shown, self._seen = "", 0
 
     def expect(self, text: str, seconds: float = 60) -> None:
         """Wait until the terminal shows a text, after what was waited for before."""
-        deadline, begin = time.monotonic() + seconds, len(self.shown)
-        while text not in self.shown[begin:]:
+        deadline = time.monotonic() + seconds
+        while (found := self.shown.find(text, self._seen)) < 0:
             assert time.monotonic() < deadline, self.shown
             self._read()
+        self._seen = found + len(text)
 
     def type(self, text: str) -> None:
         os.write(self._end, f"{text}\n".encode())
@@ -224,6 +225,11 @@ def test_whoever_watches_interactively_is_asked_and_answered_for(env: dict[str, 
     terminal.type("2")
     terminal.expect("dit its arguments: ")
     assert "approval wanted: pay" in terminal.shown
+    terminal.type("e")
+    terminal.expect("JSON object: ")
+    terminal.type("{")
+    terminal.expect("are no JSON")
+    terminal.expect("dit its arguments: ")
     terminal.type("e")
     terminal.expect("JSON object: ")
     terminal.type("amount=7 to='Eve Lind'")

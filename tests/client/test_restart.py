@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
+import temporalio.client
+from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowExecution
 from temporalio.common import SearchAttributeKey
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import PayloadCodec
 
 from holdfast import Agent, AsyncClient, InputInvalid, RunNotFound, tool
 from holdfast.client.restart import ClosedLink
@@ -69,6 +74,7 @@ async def test_a_message_to_a_run_that_has_ended_goes_on_with_its_conversation(c
     second = await client.runs.wait(run.id, timeout=30)
     assert second.final_text == "answer 2: And the moon?"
     assert second.messages[: len(first.messages)] == first.messages
+    assert second.original_prompt == "the tide"
     assert (second.thread_id, second.metadata, LOOKED) == ("t-7", {"tenant": "a"}, ["the tide"])
     assert at.model.hits == 3
     assert second.result is not None
@@ -93,6 +99,8 @@ async def test_what_a_run_is_listed_by_goes_on_with_it(client: AsyncClient, at: 
     assert memo[REQUEST_DIGEST_MEMO] == (await start.memo())[REQUEST_DIGEST_MEMO]
     assert (again.agent_id, again.thread_id, again.task_queue) == ("going-on", "t-8", at.task_queue)
     assert abs((again.created_at - first.created_at).total_seconds()) < 1
+    assert (await client.runs.status(run.id)).created_at == again.created_at
+    assert (await client.runs.resume_run(run.id)).created_at == again.created_at
 
 
 async def test_messages_of_many_callers_to_a_run_that_has_ended_are_all_seen_by_one_execution(
@@ -161,16 +169,39 @@ async def test_what_is_started_by_one_request_shows_as_any_other_start_does(clie
     await client.runs.cancel(run.id)
 
 
-async def test_a_run_that_nobody_took_before_it_was_terminated_begins_with_what_it_was_asked_for(
+async def test_a_run_that_nobody_took_before_it_was_terminated_begins_with_all_that_it_was_told(
     client: AsyncClient, at: Stage
 ) -> None:
     unserved = AsyncClient(temporal=at.client, task_queue=f"later-{time.time_ns()}")
     run = await unserved.runs.create("going-on", message="the tide")
+    await unserved.runs.append_message(run.id, "And the moon")
     await at.client.get_workflow_handle(run.id).terminate()
     await unserved.runs.resume_run(run.id, message="Now")
     async with make_worker(at.client, HoldfastPlugin([AGENT], settings=at.settings), task_queue=unserved.task_queue):
         ended = await unserved.runs.wait(run.id, timeout=30)
-    assert [each.content for each in ended.messages if each.role == "user"] == ["the tide", "Now"]
+    assert [each.content for each in ended.messages if each.role == "user"] == ["the tide", "And the moon", "Now"]
+
+
+async def test_what_a_closed_run_was_told_while_no_worker_was_up_is_not_lost_with_it(
+    client: AsyncClient, at: Stage
+) -> None:
+    queue = f"later-{time.time_ns()}"
+    unserved = AsyncClient(temporal=at.client, task_queue=queue)
+    run = await unserved.runs.create("going-on", message="the tide")
+    async with make_worker(at.client, HoldfastPlugin([AGENT], settings=at.settings), task_queue=queue):
+        await unserved.runs.wait(run.id, timeout=30)
+    handle = at.client.get_workflow_handle(run.id)
+    for message in ("And the moon", "And the sun"):
+        await unserved.runs.append_message(run.id, message)
+        await handle.terminate()
+    await unserved.runs.resume_run(run.id, message="Now")
+    await handle.terminate()
+    await unserved.runs.resume_run(run.id)
+    async with make_worker(at.client, HoldfastPlugin([AGENT], settings=at.settings), task_queue=queue):
+        ended = await unserved.runs.wait(run.id, timeout=30)
+    said = [each.content for each in ended.messages if each.role == "user"]
+    assert said == ["the tide", "And the moon", "And the sun", "Now"]
+    assert LOOKED == ["the tide"]
 
 
 async def test_a_run_of_many_links_goes_on_with_the_agent_that_it_was_given(address: str) -> None:
@@ -187,6 +218,40 @@ async def test_a_run_of_many_links_goes_on_with_the_agent_that_it_was_given(addr
         again = await client.runs.wait(run.id, timeout=60)
         assert (again.final_text, again.metadata) == ("as given", {"tenant": "a"})
         assert again.messages[:-2] == ended.messages
+
+
+class _Reversed(PayloadCodec):
+    """Stands for any encryption: nobody reads a payload that has not been decoded."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [Payload(metadata={"encoding": b"reversed"}, data=each.SerializeToString()[::-1]) for each in payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return [
+            Payload.FromString(each.data[::-1]) if each.metadata["encoding"] == b"reversed" else each
+            for each in payloads
+        ]
+
+
+async def test_encrypted_runs_are_started_again_as_well(address: str, at: Stage) -> None:
+    converter = dataclasses.replace(pydantic_data_converter, payload_codec=_Reversed())
+    temporal = await temporalio.client.Client.connect(address, data_converter=converter)
+    queue = f"encrypted-{time.time_ns()}"
+    client = AsyncClient(temporal=temporal, task_queue=queue)
+    async with make_worker(temporal, HoldfastPlugin([AGENT], settings=at.settings), task_queue=queue):
+        at.model.script = lambda _: hang()
+        run = await client.runs.create("going-on", message="the tide")
+        await client.runs.interrupt(run.id)
+        await client.runs.wait(run.id, timeout=30)
+        at.model.script = _script
+        await client.runs.resume_run(run.id)
+        assert (await client.runs.wait(run.id, timeout=30)).final_text == "answer 1: saw the tide"
+        await client.runs.append_message(run.id, "And the moon?")
+        assert (await client.runs.wait(run.id, timeout=30)).final_text == "answer 2: And the moon?"
+    description = await temporal.get_workflow_handle(run.id).describe()
+    assert {*await description.memo()} == {REQUEST_DIGEST_MEMO, STARTED_AT_MEMO}
+    raw = description.raw_description.workflow_execution_info.memo.fields
+    assert {each.metadata["encoding"] for each in raw.values()} == {b"reversed"}
 
 
 async def test_a_message_may_come_with_it(client: AsyncClient, at: Stage) -> None:

@@ -16,6 +16,7 @@ from temporalio.client import Client, WorkflowHandle
 
 from holdfast import Agent, Limits, ToolContext, tool
 from holdfast.agent import ModelSettings
+from holdfast.bounds import CONTINUE_AFTER_EVENTS
 from holdfast.client.runs import AsyncClient
 from holdfast.worker.scripted import ChatRequest, Reply, Script, ScriptedModel, call, fail, hang, say
 from tests.support.stage import MODEL
@@ -141,6 +142,8 @@ class Shape:
     """What happens once a worker is up."""
     searchable: bool = True
     """Whether the server has our search attributes."""
+    continue_after_events: int = CONTINUE_AFTER_EVENTS
+    """When its worker lets it continue as new."""
     killed: bool = False
     """Whether its worker must be a process of its own."""
 

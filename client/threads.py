@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _QUERY = timedelta(seconds=15)
 _ATTEMPTS = 20
+_PATIENCE = 8
+"""Attempts that wait for what a run has said that has just ended."""
 _REST_SECONDS = 0.25
 
 
@@ -79,10 +81,13 @@ class AsyncThreads:
         temporal = await self._client.temporal()
         handle, found = await _served(temporal, thread_id)
         known = await _summary(found)
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             try:
                 with translated(temporal, handle.id):
                     status = await handle.query(wire.STATUS, result_type=dict, rpc_timeout=_QUERY)
+                    if status["leaving"] and attempt < _PATIENCE:
+                        await asyncio.sleep(_REST_SECONDS)
+                        continue
                     messages = await _messages(handle, status.pop("messages"), status.pop("digest"))
             except RunNotFound:
                 raise ThreadNotFound(thread_id) from None

@@ -85,7 +85,8 @@ class AgentThread:
         """Summarise all but the latest; a run that has its turn goes on with what it was given."""
         self._updates += 1
         asked = _asked(given)
-        await workflow.wait_condition(lambda: self._restored)
+        # A caller whose run has just ended means what that has said, too.
+        await workflow.wait_condition(lambda: self._restored and not self._state.leaving)
         async with self._memory_lock:
             return await self._compact(asked)
 

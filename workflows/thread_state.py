@@ -103,6 +103,11 @@ class ThreadState:
         """The memory as length and digest."""
         return Reference(length=len(self.memory), digest=self.memory.digest())
 
+    @property
+    def leaving(self) -> bool:
+        """True while what a run has said is still to be collected."""
+        return self.holder is not None and self.holder.left
+
     # What comes from outside
 
     def enter(self, asking: Entering) -> bool:
@@ -206,12 +211,12 @@ class ThreadState:
         if span is None:
             return None
         stop = span.stop
-        while stop > span.start and messages[stop - 1].role == "user" and not is_summary(messages[stop - 1]):
+        while stop and messages[stop - 1].role == "user" and not is_summary(messages[stop - 1]):
             stop -= 1
-        if not any(each.role == "assistant" for each in messages[span.start : stop]):
+        if not any(each.role == "assistant" for each in messages[:stop]):
             return None
         settings = self.settings or ModelSettings()
-        return Compact(model=model, start=span.start, stop=stop, settings=settings, transcript=self.reference)
+        return Compact(model=model, start=0, stop=stop, settings=settings, transcript=self.reference)
 
     def compacted(self, call: Compact, summary: str, usage: Usage) -> None:
         """Put a summary where the oldest turns were."""
@@ -280,6 +285,7 @@ class ThreadState:
             "messages": len(self.memory),
             "digest": self.memory.digest(),
             "holder": None if self.holder is None else self.holder.visit.run_id,
+            "leaving": self.leaving,
             "queue": [each.run_id for each in self.queue],
             "runs": self.runs,
             "model": self.model,

@@ -190,7 +190,11 @@ class AgentThread:
         call = state.to_compact(asked)
         if call is None:
             known = asked.model or state.model
-            why = "there are not two turns to make one of" if known else "no model is known: name one"
+            why = (
+                "there are not two turns to make one of, or keep_tokens keeps them"
+                if known
+                else "no model is known: name one"
+            )
             raise ApplicationError(why, type="NothingToCompact", non_retryable=True)
         before = len(state.memory)
         label = summary(f"messages {call.start} to {call.stop} · {call.model}")

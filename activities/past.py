@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,24 +69,20 @@ class PastActivities:
             if call.transcript is not None:
                 carried = None
                 _check(messages, call)
-        piece: list[dict[str, Any]] = []
-        size = 0
-        for message in messages[call.start :]:
-            size += json_size(message) + 1
-            if piece and size > RESTORE_MAX_BYTES:
-                break
-            piece.append(message)
-        end = call.start + len(piece)
+        piece, following = piece_of(messages, call.start)
         self._feed(call, piece, unread=carried.inbox if carried else call.inbox, total=len(messages))
         return Restored(
             messages=tuple(piece),
-            next=end if end < len(messages) else None,
+            next=following,
             carried=carried if call.start == 0 else None,
         ).wire()
 
-    async def past(self, after: After) -> Past:
-        """Return what a closed link leaves to this run; ApplicationError for one that is gone, open, or no run's."""
-        own = activity.info().workflow_id or ""
+    async def past(self, after: After, own: str | None = None) -> Past:
+        """Return what a closed link leaves to a run, to this one by default.
+
+        ApplicationError for a link that is gone, open, or no run's.
+        """
+        own = own or activity.info().workflow_id or ""
         key = (own, after)
         if key not in self._read:
             client = activity.client()
@@ -121,6 +117,19 @@ class PastActivities:
             for message in piece[: max(0, total - unread - call.start)]:
                 held.append(message)
             self._cache.count(key)
+
+
+def piece_of(messages: Sequence[dict[str, Any]], start: int) -> tuple[list[dict[str, Any]], int | None]:
+    """Return the messages from `start` on, at most 256 KB of them, and where to go on; None at the end."""
+    piece: list[dict[str, Any]] = []
+    size = 0
+    for message in messages[start:]:
+        size += json_size(message) + 1
+        if piece and size > RESTORE_MAX_BYTES:
+            break
+        piece.append(message)
+    end = start + len(piece)
+    return piece, end if end < len(messages) else None
 
 
 def going_on(past: Past, after: After, own: str) -> Past:

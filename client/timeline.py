@@ -17,7 +17,7 @@ from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED
 from holdfast.agent import Interaction
 from holdfast.bounds import one_line, pairs, summary
 from holdfast.calls import Compact, Compacted, LoadedAgent, Restored
-from holdfast.carried import Carried
+from holdfast.carried import Carried, Reference
 from holdfast.client import told
 from holdfast.client.history import Line
 from holdfast.client.spans import Span, time_of
@@ -28,13 +28,15 @@ from holdfast.ids import step_of_call
 from holdfast.message import Message, Turn, tool_text
 from holdfast.request import Answer, Decision, Reason, RunRequest, UserMessage
 from holdfast.run import RunError, RunResult
+from holdfast.threads import TurnGiven
 from holdfast.workflows.admission import Admitted, Refused
 from holdfast.workflows.outcomes import from_failure, from_output, named
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
+from holdfast.workflows.thread_state import join
 from holdfast.workflows.turn import NotAwaited, Slot
 
-_OURS = (wire.AGENT_LOAD, wire.MODEL_CALL, wire.TRANSCRIPT_RESTORE, wire.CONTEXT_COMPACT)
+_OURS = wire.ACTIVITIES
 _UPDATES = (Kind.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED, Kind.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED)
 
 
@@ -85,6 +87,8 @@ class Timeline:
         self._restored: list[dict[str, Any]] = []
         self._carried: Carried | None = None
         self._turn: TurnTold | None = None
+        self._memory: Reference | None = None
+        self._first_link = ""
 
     @property
     def messages(self) -> list[Message]:
@@ -148,7 +152,7 @@ class Timeline:
         started = event.workflow_execution_started_event_attributes
         first = self.started_at is None
         self._begin_link()
-        self._run_id = started.workflow_id
+        self._run_id, self._first_link = started.workflow_id, started.first_execution_run_id
         self.started_at = self.started_at or time_of(event)
         try:
             request = RunRequest.read(await self._first(started.input))
@@ -183,6 +187,8 @@ class Timeline:
                     reason = Reason.read(given).reason
                     news = ("resumed", one_line(reason or "resumed"), {"reason": reason})
                     self._say(lambda state: state.unpause(), self._held(news, paused=False))
+                case wire.THREAD_TURN:
+                    self._turn_given(TurnGiven.read(given))
         except InputInvalid:
             return  # the workflow dropped it as well
 
@@ -240,7 +246,7 @@ class Timeline:
             self._calls[event.event_id] = argument
         elif name == wire.MODEL_CALL:
             self._model_called(argument)
-        else:
+        elif name not in _OURS:
             label = summary(pairs(argument or {}))
             data = {"tool_name": name, "call_id": activity.activity_id, "arguments": argument}
             data["step"] = step_of_call(activity.activity_id)
@@ -265,6 +271,8 @@ class Timeline:
                     self._loaded(LoadedAgent.recorded(result))
                 case wire.TRANSCRIPT_RESTORE:
                     self._piece(Restored.recorded(result))
+                case wire.THREAD_READ:
+                    self._remembered(Restored.recorded(result))
                 case wire.CONTEXT_COMPACT if self.state is not None:
                     self._compacted(Compact.recorded(self._calls.pop(scheduled_id)), Compacted.recorded(result), call)
                 case wire.MODEL_CALL if self.state is not None:
@@ -292,6 +300,20 @@ class Timeline:
         self._restored = []
         self._live(state, anew=anew)
 
+    def _turn_given(self, turn: TurnGiven) -> None:
+        state = self.state
+        if state is None or state.awaits_thread is None or turn.first_link != self._first_link:
+            return
+        state.awaits_thread, self._memory = None, turn.memory
+        if state.memory is None and not turn.memory.length:
+            state.remember((), turn.memory)
+
+    def _remembered(self, piece: Restored) -> None:
+        self._restored += piece.messages
+        if piece.next is None and self.state is not None and self._memory is not None:
+            self.state.remember([Message.recorded(each) for each in self._restored], self._memory)
+            self._restored = []
+
     def _interaction(self) -> Interaction:
         assert self.reading is not None
         mode = self.link_request.interaction_mode if self.link_request else None
@@ -300,6 +322,8 @@ class Timeline:
 
     def _live(self, state: RunState, *, anew: bool = True) -> None:
         self.state = state
+        if self.link_request is not None:
+            join(state, self.link_request, self._run_id)
         early, self._early = self._early, []
         if state.turn is not None:
             self._turn = TurnTold(state.turn, anew=anew)

@@ -47,6 +47,10 @@ SUMMARY_MAX_BYTES = 16 * 1024
 COMPACTION_MAX_CHARS = 400_000
 """The text that a model is asked to summarise; long messages of it are cut."""
 RUN_ID_MAX_BYTES = 255
+THREAD_ID_MAX_BYTES = 248
+"""A thread's workflow id is `thread:` and its id."""
+THREAD_QUEUE_MAX = 1_000
+"""Runs that wait for their turn in one thread; a further one asks again, later."""
 KEY_MAX_BYTES = 1024
 
 

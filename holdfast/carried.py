@@ -110,6 +110,8 @@ class Carried(Data):
     started_at: float = 0.0
     """When this run_seq began, in seconds since the epoch."""
     active_seconds: float = 0.0
+    memory: Reference | None = None
+    """What the run's thread remembered when the run read it; None where it has read nothing."""
     own_from: int = Field(default=0)
     """Where a thread's memory ends in the transcript, and what this run adds to it begins."""
 

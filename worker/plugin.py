@@ -27,16 +27,18 @@ from holdfast.activities.loops import ToolLoops
 from holdfast.activities.model import ModelActivities, warm_up
 from holdfast.activities.past import PastActivities
 from holdfast.activities.secrets import Scrubber
+from holdfast.activities.threads import ThreadActivities
 from holdfast.activities.tools import activity_of
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
-from holdfast.client.recall import recall
+from holdfast.client.recall import ended, recall
 from holdfast.tools import Tool
 from holdfast.worker.attributes import register
 from holdfast.worker.discovery import Registry
 from holdfast.worker.settings import Settings, read_settings
 from holdfast.workflows.catalog import AgentList
 from holdfast.workflows.run import AgentRun
+from holdfast.workflows.thread import AgentThread
 
 _STICKY = timedelta(seconds=1)
 _THROTTLE = timedelta(milliseconds=400)
@@ -65,7 +67,7 @@ class HoldfastPlugin(SimplePlugin):
         super().__init__(
             "holdfast",
             data_converter=_with_pydantic,
-            workflows=[AgentRun, AgentList],
+            workflows=[AgentRun, AgentThread, AgentList],
             activities=parts.activities,
             interceptors=[parts.guard],
             workflow_runner=_with_passthrough,
@@ -134,6 +136,13 @@ class _Parts:
             continue_after=(settings.continue_after_events, settings.continue_after_bytes),
             past=past.past,
         )
+        threads = ThreadActivities(
+            past.past,
+            ended,
+            cache,
+            task_queue=settings.thread_task_queue,
+            continue_after=(settings.continue_after_events, settings.continue_after_bytes),
+        )
         model = ModelActivities(complete, cache, scrub)
         compaction = CompactionActivities(complete, cache, scrub)
         self.guard = Guard(wire.ACTIVITIES, registry.tools, scrub, cache)
@@ -143,6 +152,9 @@ class _Parts:
             model.call,
             past.restore,
             compaction.compact,
+            threads.enter,
+            threads.read,
+            threads.collect,
             *(activity_of(tool, scrub, loops) for tool in registry.tools.values()),
         ]
 

@@ -16,6 +16,7 @@ from holdfast.request import After, RunRequest
 from holdfast.workflows import options
 from holdfast.workflows.hands import Hands
 from holdfast.workflows.state import RunState
+from holdfast.workflows.thread_state import join
 
 
 async def begin(hands: Hands, request: RunRequest) -> RunState:
@@ -36,11 +37,13 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
     if request.interaction_mode is not None:
         interaction = interaction.model_copy(update={"mode": request.interaction_mode})
     if after is None:
-        return RunState.begin(loaded, interaction)
-    carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
-    state = RunState.resume(loaded, carried, messages, workflow.time(), interaction)
-    if not len(state.transcript) and not state.inbox:
-        raise InputInvalid({"after": "there is nothing to go on from: give a message"})
+        state = RunState.begin(loaded, interaction)
+    else:
+        carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
+        state = RunState.resume(loaded, carried, messages, workflow.time(), interaction)
+        if not len(state.transcript) and not state.inbox:
+            raise InputInvalid({"after": "there is nothing to go on from: give a message"})
+    join(state, request, workflow.info().workflow_id)
     return state
 
 

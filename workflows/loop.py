@@ -17,6 +17,7 @@ from holdfast.request import RunRequest
 from holdfast.workflows import options
 from holdfast.workflows.admission import Admitted
 from holdfast.workflows.hands import Stopped
+from holdfast.workflows.in_thread import take_turn
 from holdfast.workflows.live import Live
 from holdfast.workflows.outcomes import from_failure, from_output, named
 from holdfast.workflows.state import CallModel, CallTools, CompactContext, Finish, RunState
@@ -30,6 +31,7 @@ async def take_steps(live: Live) -> dict[str, Any]:
     assert state is not None
     clock = asyncio.create_task(live.watch_clock())
     try:
+        await take_turn(live, state)
         while not live.hands.stopped:
             if live.crowded:
                 await _continue_as_new(live, state)

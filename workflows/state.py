@@ -7,22 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from holdfast.agent import Interaction, Limits
-from holdfast.bounds import PAGE_MAX_BYTES, PUSH_MAX_BYTES, cut, cut_chars, json_size, one_line, to_json
+from holdfast.bounds import PUSH_MAX_BYTES, cut, cut_chars, json_size, one_line, to_json
 from holdfast.calls import Compact, LoadedAgent, ModelCall, Page
 from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Pushed, Reference
 from holdfast.message import Message, ToolCall, Transcript, Turn, Usage, tool_content, tool_message, user_message
 from holdfast.request import Answer, UserMessage
 from holdfast.request import Decision as Verdict
 from holdfast.tools import ToolSpec
-from holdfast.workflows import compaction
+from holdfast.workflows import compaction, pages
 from holdfast.workflows.admission import Admitted, admit
 from holdfast.workflows.executions import Executions
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.turn import NotAwaited, Slot, waiting_for
 from holdfast.workflows.turn import Turn as OpenCalls
 
-_PAGE_FRAME = 64
-"""Bytes of a page's JSON around its messages."""
 _EDITED_MAX_CHARS = 2_000
 
 
@@ -83,8 +81,12 @@ class RunState:
     context_tokens: int = 0
     """Tokens of the last model call, as the provider counts them."""
     goal: str = ""
+    memory: Reference | None = None
+    """What the run's thread remembered when the run read it; None where it has read nothing."""
     own_from: int = 0
-    """Where a thread's memory ends in the transcript."""
+    """Where that memory ends in the transcript, and what this run adds to its thread begins."""
+    awaits_thread: str | None = None
+    """The thread whose turn the run waits for."""
     _seen: SeenIds = field(default_factory=SeenIds)
     _unfed: dict[int, Message] = field(default_factory=dict)
     _tools: dict[str, ToolSpec] = field(default_factory=dict)
@@ -124,6 +126,7 @@ class RunState:
             executions=Executions(carried.executions),
             context_tokens=carried.context_tokens,
             goal=carried.goal or one_line(next(iter(loaded.prompts), ""), 300),
+            memory=carried.memory,
             own_from=carried.own_from,
         )
         state._seen = SeenIds(carried.seen)
@@ -215,6 +218,19 @@ class RunState:
         if self.turn is not None and call_id in self.turn.slots:
             self.turn.expire(call_id)
             self._close_turn()
+
+    def remember(self, messages: Iterable[Message], memory: Reference) -> None:
+        """Put before the transcript what the run's thread remembers, now that it is the run's turn."""
+        own, unfed = self.transcript.messages, self._unfed
+        self.transcript, self.memory = Transcript(), memory
+        for message in messages:
+            self.transcript.append(message)
+        before = len(self.transcript)
+        for message in own:
+            self.transcript.append(message)
+        self._unfed = {index + before: message for index, message in unfed.items()}
+        self.own_from += before
+        self.context_tokens = 0 if before else self.context_tokens
 
     # What to do next
 
@@ -326,20 +342,12 @@ class RunState:
 
     def page(self, start: int, stop: int | None) -> Page:
         """Return messages from `start` to `stop`, as many as fit into 1 MB."""
-        messages: list[dict[str, Any]] = []
-        size, stop = _PAGE_FRAME, len(self.transcript) if stop is None else min(max(stop, 0), len(self.transcript))
-        for message in self.transcript.messages[start:stop]:
-            form = message.wire()
-            size += json_size(form) + 1
-            if size > PAGE_MAX_BYTES and messages:
-                break
-            messages.append(form)
-        end = start + len(messages)
-        return Page(messages=tuple(messages), next=end if end < stop else None)
+        return pages.page(self.transcript.messages, start, stop)
 
     def waiting_for(self) -> list[dict[str, Any]]:
         """Describe what the run waits for."""
-        return [waiting_for(slot) for slot in self.waiting]
+        thread = [] if self.awaits_thread is None else [_waits_for_thread(self.awaits_thread)]
+        return [*thread, *(waiting_for(slot) for slot in self.waiting)]
 
     def summary(self) -> dict[str, Any]:
         """Return the fields of a RunResult that say what the run did."""
@@ -378,6 +386,7 @@ class RunState:
             executions=self.executions.latest(),
             turn=self.turn.handed_on(self._dropped) if self.turn else OpenTurn(),
             paused=self.paused,
+            memory=self.memory,
             own_from=self.own_from,
             **more,
         )
@@ -498,6 +507,11 @@ class RunState:
         """Append a message that no activity makes, so that the next model call carries it."""
         self._unfed[len(self.transcript)] = message
         self.transcript.append(message)
+
+
+def _waits_for_thread(thread_id: str) -> dict[str, Any]:
+    unsaid = ("tool_name", "arguments", "question", "options", "until", "digest")
+    return {"kind": "thread", "id": thread_id, **dict.fromkeys(unsaid)}
 
 
 def _plus(counts: Counts, **more: int) -> Counts:

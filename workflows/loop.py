@@ -19,8 +19,9 @@ from holdfast.workflows.admission import Admitted
 from holdfast.workflows.hands import Stopped
 from holdfast.workflows.in_thread import take_turn
 from holdfast.workflows.live import Live
+from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Finish
 from holdfast.workflows.outcomes import from_failure, from_output, named
-from holdfast.workflows.state import CallModel, CallTools, CompactContext, Finish, RunState
+from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
 

@@ -346,7 +346,7 @@ def test_a_memory_is_put_before_what_the_run_was_asked() -> None:
     state = fresh(prompts=("mine",))
     state.remember(MEMORY, reference(MEMORY))
     assert (roles(state), state.own_from) == ("uauau", 4)
-    (pushed,) = state.push()
+    (pushed,) = state.talk.push()
     assert (pushed.index, pushed.message["content"]) == (4, "mine")
     assert state.last_text() == ""
 

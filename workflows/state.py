@@ -84,7 +84,9 @@ class RunState:
     memory: Reference | None = None
     """What the run's thread remembered when the run read it; None where it has read nothing."""
     own_from: int = 0
-    """Where that memory ends in the transcript, and what this run adds to its thread begins."""
+    """Where that memory ends in the transcript, and the run's own part begins."""
+    handed_over: int = 0
+    """Messages of the transcript that the thread has: what follows is new to it."""
     awaits_thread: str | None = None
     """The thread whose turn the run waits for."""
     _seen: SeenIds = field(default_factory=SeenIds)
@@ -128,6 +130,7 @@ class RunState:
             goal=carried.goal or one_line(next(iter(loaded.prompts), ""), 300),
             memory=carried.memory,
             own_from=carried.own_from,
+            handed_over=carried.handed_over,
         )
         state._seen = SeenIds(carried.seen)
         restored = [Message.recorded(each) for each in messages]
@@ -226,6 +229,7 @@ class RunState:
             self.transcript.append(message)
         self._unfed = {index + before: message for index, message in unfed.items()}
         self.own_from += before
+        self.handed_over += before
         self.context_tokens = 0 if before else self.context_tokens
 
     # What to do next
@@ -300,8 +304,9 @@ class RunState:
         span = compaction.Span(call.start, call.stop)
         messages = compaction.compacted(self.transcript.messages, span, summary)
         removed = len(self.transcript) - len(messages)
-        outside = self.own_from >= call.stop
-        self.own_from = self.own_from - removed if outside else min(self.own_from, call.start)
+        for name in ("own_from", "handed_over"):
+            mark: int = getattr(self, name)
+            setattr(self, name, mark - removed if mark >= call.stop else min(mark, call.start))
         self.transcript, self._unfed, self._too_long = Transcript(), {}, False
         for message in messages:
             self.transcript.append(message)
@@ -384,6 +389,7 @@ class RunState:
             paused=self.paused,
             memory=self.memory,
             own_from=self.own_from,
+            handed_over=self.handed_over,
             **more,
         )
 

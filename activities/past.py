@@ -154,6 +154,7 @@ def _shortened(past: Past, length: int) -> Past:
     if past.messages[length]["role"] == "tool":
         raise InputInvalid({"after.length": f"{length} messages would part tool calls from their results"})
     told = {"inbox": 0, "turn": OpenTurn(), "context_tokens": 0, "own_from": min(length, past.carried.own_from)}
+    told["handed_over"] = min(length, past.carried.handed_over)
     return replace(past, messages=past.messages[:length], carried=past.carried.model_copy(update=told))
 
 

@@ -167,14 +167,14 @@ def said(past: Past, memory: Reference) -> tuple[list[dict[str, Any]], bool]:
     They do where the run has read the very memory that there is, and has compacted it. A run that ended before it had
     read anything adds nothing: it says it all once it is resumed.
     """
-    read, own_from = past.carried.memory, past.carried.own_from
+    read, handed_over = past.carried.memory, past.carried.handed_over
     if past.loaded is None or read is None:
         return [], False
     messages = past.messages[: len(past.messages) - past.carried.inbox]
     messages = messages[: whole_turns([Message.recorded(each) for each in messages])]
-    if read == memory and _reference(messages[:own_from]) != memory:
+    if read == memory and _reference(messages[:handed_over]) != memory:
         return messages, True
-    return messages[own_from:], False
+    return messages[handed_over:], False
 
 
 def _reference(messages: list[dict[str, Any]]) -> Reference:

@@ -113,7 +113,9 @@ class Carried(Data):
     memory: Reference | None = None
     """What the run's thread remembered when the run read it; None where it has read nothing."""
     own_from: int = Field(default=0)
-    """Where a thread's memory ends in the transcript, and what this run adds to it begins."""
+    """Where a thread's memory ends in the transcript, and the run's own part begins."""
+    handed_over: int = 0
+    """Messages of the transcript that the thread has, of this run's earlier starts too: what follows is new to it."""
 
     def summary(self) -> dict[str, Any]:
         """Return the fields of a RunResult that say what was done before this link, where it comes no further."""

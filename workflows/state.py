@@ -51,7 +51,9 @@ class RunState:
     memory: Reference | None = None
     """What the run's thread remembered when the run read it; None where it has read nothing."""
     own_from: int = 0
-    """Where that memory ends in the transcript, and what this run adds to its thread begins."""
+    """Where that memory ends in the transcript, and the run's own part begins."""
+    handed_over: int = 0
+    """Messages of the transcript that the thread has: what follows is new to it."""
     awaits_thread: str | None = None
     """The thread whose turn the run waits for."""
     _seen: SeenIds = field(default_factory=SeenIds)
@@ -90,6 +92,7 @@ class RunState:
             goal=carried.goal or one_line(next(iter(loaded.prompts), ""), 300),
             memory=carried.memory,
             own_from=carried.own_from,
+            handed_over=carried.handed_over,
         )
         state._seen = SeenIds(carried.seen)
         restored = [Message.recorded(each) for each in messages]
@@ -189,7 +192,9 @@ class RunState:
     def remember(self, messages: Iterable[Message], memory: Reference) -> None:
         """Put before the transcript what the run's thread remembers, now that it is the run's turn."""
         self.memory = memory
-        self.own_from += self.talk.put_before(messages)
+        before = self.talk.put_before(messages)
+        self.own_from += before
+        self.handed_over += before
 
     # What to do next
 
@@ -252,8 +257,9 @@ class RunState:
         self._spend(usage)
         self.counts = _plus(self.counts, model_calls=1)
         removed = self.talk.summarise(Span(call.start, call.stop), summary)
-        outside = self.own_from >= call.stop
-        self.own_from = self.own_from - removed if outside else min(self.own_from, call.start)
+        for name in ("own_from", "handed_over"):
+            mark: int = getattr(self, name)
+            setattr(self, name, mark - removed if mark >= call.stop else min(mark, call.start))
 
     def not_compacted(self) -> None:
         """Go on with the whole transcript, and try again once it has grown by a quarter."""
@@ -314,6 +320,7 @@ class RunState:
             paused=self.paused,
             memory=self.memory,
             own_from=self.own_from,
+            handed_over=self.handed_over,
             **more,
         )
 

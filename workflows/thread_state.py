@@ -33,7 +33,7 @@ def join(state: RunState, request: RunRequest, run_id: str) -> None:
     if request.after is not None and request.after.workflow_id not in (None, run_id):
         state.memory = Reference(length=0, digest="")
     if state.memory is not None:
-        state.own_from = whole_turns(state.transcript.messages)
+        state.handed_over = whole_turns(state.transcript.messages)
 
 
 @dataclass(frozen=True)

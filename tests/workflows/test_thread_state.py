@@ -228,14 +228,14 @@ OWN = [user_message("e"), assistant("f")]
 
 
 def test_a_run_adds_what_follows_the_memory_that_it_read() -> None:
-    told = past([*MEMORY, *OWN], memory=reference(MEMORY), own_from=4)
+    told = past([*MEMORY, *OWN], memory=reference(MEMORY), handed_over=4)
     assert said(told, reference(MEMORY)) == ([message.wire() for message in OWN], False)
     assert said(told, reference(MEMORY[:2])) == ([message.wire() for message in OWN], False)
 
 
 def test_a_run_that_has_compacted_the_memory_replaces_it_unless_it_has_changed_since() -> None:
     shorter = [user_message("summary"), *OWN]
-    told = past(shorter, memory=reference(MEMORY), own_from=1)
+    told = past(shorter, memory=reference(MEMORY), handed_over=1)
     assert said(told, reference(MEMORY)) == ([message.wire() for message in shorter], True)
     assert said(told, reference(MEMORY[:2])) == ([message.wire() for message in OWN], False)
 
@@ -345,7 +345,7 @@ def test_whatever_comes_one_run_at_a_time_has_its_turn_and_all_that_was_collecte
 def test_a_memory_is_put_before_what_the_run_was_asked() -> None:
     state = fresh(prompts=("mine",))
     state.remember(MEMORY, reference(MEMORY))
-    assert (roles(state), state.own_from) == ("uauau", 4)
+    assert (roles(state), state.own_from, state.handed_over) == ("uauau", 4, 4)
     (pushed,) = state.talk.push()
     assert (pushed.index, pushed.message["content"]) == (4, "mine")
     assert state.last_text() == ""
@@ -360,11 +360,12 @@ def test_a_compaction_of_the_memory_keeps_the_runs_own_part_apart() -> None:
     assert call.stop <= 4
     state.compacted(call, "short", state.usage)
     assert state.transcript.messages[state.own_from].content == "mine"
+    assert state.handed_over == state.own_from
     assert state.carried("x").memory == reference(long)
 
 
 @pytest.mark.parametrize(
-    ("after", "read", "own_from"),
+    ("after", "read", "handed_over"),
     [
         (After(run="x"), reference([]), 4),
         (After(run="x"), None, 0),
@@ -372,7 +373,7 @@ def test_a_compaction_of_the_memory_keeps_the_runs_own_part_apart() -> None:
     ],
 )
 def test_what_a_run_takes_over_counts_as_handed_over_once_it_has_read_the_memory(
-    after: After, read: Reference | None, own_from: int
+    after: After, read: Reference | None, handed_over: int
 ) -> None:
     state = fresh(prompts=("mine",))
     state.memory = read
@@ -382,4 +383,4 @@ def test_what_a_run_takes_over_counts_as_handed_over_once_it_has_read_the_memory
     state.ask()
     state.record(turn(2, text="So."))
     join(state, RunRequest(agent="demo", thread_id="t", after=after), "me")
-    assert (state.own_from, state.awaits_thread) == (own_from, "t")
+    assert (state.handed_over, state.own_from, state.awaits_thread) == (handed_over, 0, "t")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -210,4 +212,16 @@ async def test_a_run_may_be_stopped_and_started_again_many_times(at: Stage) -> N
     ended = await result(await again(met))
     assert (ended.status, ended.run_seq, len(met.play.asked)) == ("completed", 4, 2)
     assert len({key for _, key, _ in met.play.ran}) == 1
+    await same_everywhere(at, met.run.id)
+
+
+async def test_a_rest_whose_time_came_while_the_run_was_closed_has_ended(at: Stage) -> None:
+    met = await begin(at, lambda play, request: call(("sleep", {"seconds": 1})), done)
+    await met.shown("waiting")
+    (asked,) = (await met.run.query("status"))["waiting_for"]
+    await stopped(met)
+    while time.time() < asked["until"]:
+        await asyncio.sleep(0.02)
+    ended = await result(await again(met))
+    assert (ended.status, ended.tool_executions[0].output) == ("completed", "The time has come.")
     await same_everywhere(at, met.run.id)

@@ -257,9 +257,8 @@ class RunState:
         self._spend(usage)
         self.counts = _plus(self.counts, model_calls=1)
         removed = self.talk.summarise(Span(call.start, call.stop), summary)
-        for name in ("own_from", "handed_over"):
-            mark: int = getattr(self, name)
-            setattr(self, name, mark - removed if mark >= call.stop else min(mark, call.start))
+        self.own_from = _moved(self.own_from, call, removed)
+        self.handed_over = _moved(self.handed_over, call, removed)
 
     def not_compacted(self) -> None:
         """Go on with the whole transcript, and try again once it has grown by a quarter."""
@@ -412,6 +411,11 @@ class RunState:
         if self._dropped:
             self.talk.say(user_message(_dropped_note(self._dropped)))
             self._dropped = 0
+
+
+def _moved(mark: int, call: Compact, removed: int) -> int:
+    """Return where a place in the transcript is after compaction; what was summarised counts as what comes after it."""
+    return mark - removed if mark >= call.stop else min(mark, call.start)
 
 
 def _plus(counts: Counts, **more: int) -> Counts:

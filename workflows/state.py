@@ -132,10 +132,8 @@ class RunState:
             state.transcript.append(message)
         unread = [each.content or "" for each in restored[len(restored) - carried.inbox :]]
         state.inbox = [UserMessage(text=text) for text in (*unread, *loaded.prompts)]
-        state._open(now)
-        if state.turn is not None:
-            state.turn.take_over(carried.turn)
-            state._close_turn()
+        state._open(now, carried.turn)
+        state._close_turn()
         return state
 
     def __post_init__(self) -> None:
@@ -177,7 +175,7 @@ class RunState:
         """Let no further activity begin; False where the run is paused already."""
         if self.paused is not None:
             return False
-        self.paused = reason or ""
+        self.paused = cut(reason or "")
         return True
 
     def unpause(self) -> bool:
@@ -377,7 +375,7 @@ class RunState:
             goal=self.goal,
             seen=self.seen,
             executions=self.executions.latest(),
-            turn=self.turn.handed_on() if self.turn else OpenTurn(),
+            turn=self.turn.handed_on(self.loaded.tool_output_max_chars) if self.turn else OpenTurn(),
             paused=self.paused,
             own_from=self.own_from,
             **more,
@@ -435,13 +433,16 @@ class RunState:
             pushed=self.push(),
         )
 
-    def _open(self, now: float) -> OpenCalls | None:
+    def _open(self, now: float, handed_on: OpenTurn | None = None) -> OpenCalls | None:
         calls = self.unsettled()
         if not calls:
             return None
         made = self.counts.tool_calls - self.base.tool_calls
-        decisions = admit(calls, self._tools, self.limits, made, self.interaction)
+        before = handed_on or OpenTurn()
+        granted = [each.call_id for each in before.granted]
+        decisions = admit(calls, self._tools, self.limits, made, self.interaction, granted)
         self.turn = OpenCalls(decisions, self.interaction, now)
+        self.turn.take_over(before)
         if self.inbox:
             self.turn.wake()
         return self.turn

@@ -179,7 +179,10 @@ class Timeline:
                     news = ("resumed", one_line(reason or "resumed"), {"reason": reason})
                     self._say(lambda state: state.unpause(), self._held(news, paused=False))
                 case wire.THREAD_TURN:
-                    self._turn_given(TurnGiven.read(given))
+                    turn = TurnGiven.read(given)
+                    if turn.first_link == self._first_link:
+                        self._memory = turn.memory
+                        self._take_turn()
         except InputInvalid:
             return  # the workflow dropped it as well
 
@@ -294,13 +297,14 @@ class Timeline:
         self._restored = []
         self._live(state, anew=anew)
 
-    def _turn_given(self, turn: TurnGiven) -> None:
+    def _take_turn(self) -> None:
+        """Note that it is the run's turn in its thread; an empty memory is not even read."""
         state = self.state
-        if state is None or state.awaits_thread is None or turn.first_link != self._first_link:
+        if state is None or state.awaits_thread is None or self._memory is None:
             return
-        state.awaits_thread, self._memory = None, turn.memory
-        if state.memory is None and not turn.memory.length:
-            state.remember((), turn.memory)
+        state.awaits_thread = None
+        if state.memory is None and not self._memory.length:
+            state.remember((), self._memory)
 
     def _remembered(self, piece: Restored) -> None:
         self._restored += piece.messages
@@ -318,6 +322,7 @@ class Timeline:
         self.state = state
         if self.link_request is not None:
             join(state, self.link_request, self._run_id)
+            self._take_turn()
         early, self._early = self._early, []
         if state.turn is not None:
             self._turn = TurnTold(state.turn, anew=anew)

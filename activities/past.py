@@ -141,8 +141,9 @@ def going_on(past: Past, after: After, own: str) -> Past:
         anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0}
         return replace(past, carried=carried.model_copy(update=anew))
     steps = Counts(steps=carried.counts.steps)
-    kept = {name: getattr(carried, name) for name in ("link", "inbox", "turn", "context_tokens", "goal")}
-    return replace(past, carried=Carried(**kept, counts=steps, base=steps))
+    kept = {name: getattr(carried, name) for name in ("link", "inbox", "context_tokens", "goal")}
+    turn = carried.turn.model_copy(update={"granted": (), "awaited": ()})  # an approval is bound to its run
+    return replace(past, carried=Carried(**kept, turn=turn, counts=steps, base=steps))
 
 
 def _shortened(past: Past, length: int) -> Past:

@@ -75,6 +75,8 @@ class OpenTurn(Data):
     settled: tuple[Settled, ...] = ()
     awaited: tuple[Awaited, ...] = ()
     granted: tuple[Granted, ...] = ()
+    dropped: int = 0
+    """Calls beyond what one turn may hold, of which the model is told once the others have ended."""
 
 
 class Carried(Data):

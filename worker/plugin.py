@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import gc
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +42,7 @@ from holdfast.workflows.thread import AgentThread
 
 _STICKY = timedelta(seconds=1)
 _THROTTLE = timedelta(milliseconds=400)
+_IMPORT_SECONDS = 5.0
 
 
 class HoldfastPlugin(SimplePlugin):
@@ -87,8 +90,10 @@ class HoldfastPlugin(SimplePlugin):
         next: Callable[[temporalio.worker.Worker], Awaitable[None]],
     ) -> None:
         """Register missing search attributes, then run; the vendor's library is imported meanwhile."""
+        warming = None
         if self._warm_up is not None:
-            threading.Thread(target=self._warm_up, name="holdfast-warm-up", daemon=True).start()
+            warming = threading.Thread(target=self._warm_up, name="holdfast-warm-up", daemon=True)
+            warming.start()
         self.search_attributes = await register(worker.client)
         try:
             await super().run_worker(worker, next)
@@ -96,6 +101,9 @@ class HoldfastPlugin(SimplePlugin):
             threads = worker.config(active_config=True).get("activity_executor")
             if isinstance(threads, _Threads):
                 threads.shutdown(wait=False, cancel_futures=True)
+            if warming is not None:  # a process that ends while a thread imports native parts is aborted
+                await asyncio.to_thread(warming.join, _IMPORT_SECONDS)
+            gc.collect()  # likewise with a worker that is collected too late (temporalio/sdk-python#300)
 
     def _may_search(self) -> bool:
         return self.search_attributes

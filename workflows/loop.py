@@ -19,8 +19,9 @@ from holdfast.workflows.admission import Admitted
 from holdfast.workflows.hands import Stopped
 from holdfast.workflows.in_thread import take_turn
 from holdfast.workflows.live import Live
+from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Finish
 from holdfast.workflows.outcomes import from_failure, from_output, named
-from holdfast.workflows.state import CallModel, CallTools, CompactContext, Finish, RunState
+from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
 
@@ -177,8 +178,7 @@ async def _call_tool(live: Live, state: RunState, slot: Slot) -> None:
     except Stopped:
         return
     except ActivityError as error:
-        cause = named(error)
-        if live.hands.stopped and cause.type == "Cancelled":
+        if live.hands.stopped:  # how it ends then is no outcome: it is called again where the run goes on
             return
         outcome = from_failure(error.cause, decision.spec, round((workflow.time() - began) * 1000, 1))
         state.settle(slot.call.id, outcome)

@@ -151,7 +151,7 @@ class AgentRun:
     def transcript(self, span: Any = None, *more: Any) -> dict[str, Any]:
         """Return messages; also how a worker fetches what it does not hold."""
         start, stop = pages.span(span)
-        page = self._live.state.page(start, stop) if self._live.state else Page()
+        page = self._live.state.talk.page(start, stop) if self._live.state else Page()
         return page.model_dump(mode="json", exclude_none=True)
 
     @workflow.query(name=wire.AGENT, description="The agent that this run is pinned to")

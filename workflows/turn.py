@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.agent import Interaction
+from holdfast.bounds import cut_chars, to_json
 from holdfast.builtins import rest_until
 from holdfast.carried import Awaited, Granted, OpenTurn, Outcome, Settled
-from holdfast.message import ToolCall
+from holdfast.message import Message, ToolCall, tool_content, tool_message
 from holdfast.request import Answer
 from holdfast.request import Decision as Verdict
 from holdfast.workflows.admission import (
@@ -23,6 +24,7 @@ from holdfast.workflows.admission import (
 )
 
 RESTED = "The time has come."
+_EDITED_MAX_CHARS = 2_000
 WOKEN = "Woken before the time by a new message."
 
 
@@ -62,6 +64,25 @@ class Slot:
         """The hash that binds an approval to this tool and these arguments."""
         assert isinstance(self.decision, Admitted)
         return arguments_digest(self.call.name, self.decision.arguments)
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether a worker knows the result's message from the tool's output alone."""
+        assert self.outcome is not None
+        built_in = isinstance(self.decision, Admitted) and self.decision.spec.builtin is not None
+        return self.outcome.error is None and self.edited is None and not built_in
+
+    def result(self, max_chars: int) -> Message:
+        """Return what the model is told, once the call has ended."""
+        outcome = self.outcome
+        assert outcome is not None
+        if outcome.error is not None:
+            return tool_message(self.call.id, f"Error ({outcome.error_type}): {outcome.error}")
+        content = tool_content(outcome.output, max_chars)
+        if self.edited is not None:
+            told = cut_chars(to_json(self.edited), _EDITED_MAX_CHARS)
+            content = f"{content}\n\n(approved with other arguments: {told})"
+        return tool_message(self.call.id, content)
 
     def settle(self, outcome: Outcome, *, made: bool) -> None:
         """Take the outcome; the first one counts."""
@@ -141,10 +162,11 @@ class Turn:
             if slot.waits == "timer":
                 slot.settle(Outcome(output=WOKEN), made=True)
 
-    def handed_on(self) -> OpenTurn:
+    def handed_on(self, dropped: int = 0) -> OpenTurn:
         """Return what the next link must know of the calls."""
         slots = self.slots.items()
         return OpenTurn(
+            dropped=dropped,
             settled=tuple(
                 Settled(call_id=call_id, outcome=slot.outcome, made=slot.made, arguments=slot.edited)
                 for call_id, slot in slots
@@ -190,6 +212,12 @@ def waiting_for(slot: Slot) -> dict[str, Any]:
         "until": slot.until,
         "digest": slot.digest,
     }
+
+
+def waits_for_thread(thread_id: str) -> dict[str, Any]:
+    """Describe that a run waits for its turn in a thread."""
+    unsaid = ("tool_name", "arguments", "question", "options", "until", "digest")
+    return {"kind": "thread", "id": thread_id, **dict.fromkeys(unsaid)}
 
 
 def _slot(decision: Decision, interaction: Interaction, now: float) -> Slot:

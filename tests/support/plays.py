@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 
 from holdfast import Agent, Limits, ToolContext, ask_user, sleep, tool
 from holdfast.worker.scripted import ChatRequest, Reply, call, say
@@ -48,9 +48,9 @@ class Play:
         """Wait until the model was asked so often."""
         await until(lambda: len(self.asked) >= number)
 
-    async def has_run(self, name: str) -> None:
-        """Wait until a tool was called."""
-        await until(lambda: name in self.tools)
+    async def has_run(self, name: str, times: int = 1) -> None:
+        """Wait until a tool was called so often."""
+        await until(lambda: self.tools[name] >= times)
 
     async def opened(self) -> None:
         """Wait at the gate."""
@@ -115,10 +115,13 @@ def hold_sync(key: str, context: ToolContext) -> str:
     """Wait at the gate in a thread, and raise when told to stop."""
     play = _began(key, "hold_sync", context)
     deadline = time.monotonic() + DEADLINE
-    while not play.gate.is_set() and time.monotonic() < deadline:
-        if context.cancelled:
-            raise RuntimeError("told to stop")
-        time.sleep(0.01)
+    try:
+        while not play.gate.is_set() and time.monotonic() < deadline and not context.cancelled:
+            time.sleep(0.01)
+    except CancelledError:
+        raise RuntimeError("told to stop") from None
+    if context.cancelled:
+        raise RuntimeError("told to stop")
     return "held in a thread"
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from holdfast.carried import Outcome
 from holdfast.request import UserMessage
-from holdfast.workflows.state import Finish, RunState
+from holdfast.workflows.moves import Finish
+from holdfast.workflows.state import RunState
 from tests.workflows.states import ask, asks_tools, fresh, roles, settle, turn
 
 
@@ -173,7 +174,7 @@ def test_results_stand_in_the_order_of_the_calls_whichever_came_first() -> None:
     assert [each.tool_call_id for each in results] == [call.id for call in asked.message.tool_calls]
     assert [each.content for each in results] == ["a", "Error (ValueError): bad", "c"]
     assert [each.success for each in state.executions] == [True, False, True]
-    assert state.unsettled() == ()
+    assert state.talk.unsettled() == ()
 
 
 def test_a_result_of_no_open_call_changes_nothing_and_the_first_result_of_a_call_counts() -> None:

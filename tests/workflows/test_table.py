@@ -275,4 +275,9 @@ async def _ends_as(at: Scene, folded: Timeline, status: str, text: str | None, r
         page = await at.run.query("transcript", {"start": start})
         messages += page["messages"]
         start = page.get("next")
-    assert [message.wire() for message in folded.messages] == messages
+    told = [message.wire() for message in folded.messages]
+    if status in ("cancelled", "interrupted"):
+        # The SDK drops a result that comes with the word to stop; history has it, and a later start counts it.
+        assert all(each["role"] == "tool" for each in told[len(messages) :])
+        told = told[: len(messages)]
+    assert told == messages

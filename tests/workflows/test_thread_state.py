@@ -199,7 +199,7 @@ def test_a_compaction_beside_the_holder_leaves_what_it_was_given_to_be_read() ->
     assert call is not None
     assert (call.start, call.stop) == (0, 4)
     state.compacted(call, "short", state.usage)
-    assert not state.may_be_handed_on
+    assert [state.may_be_handed_on] == [False]
     assert len(state.shown_to(given_.digest)) == 6
     assert [each.role for each in state.shown_to(None)] == ["user", "user", "assistant"]
     with pytest.raises(ValueError, match="something else"):
@@ -346,7 +346,7 @@ def test_a_memory_is_put_before_what_the_run_was_asked() -> None:
     state = fresh(prompts=("mine",))
     state.remember(MEMORY, reference(MEMORY))
     assert (roles(state), state.own_from, state.handed_over) == ("uauau", 4, 4)
-    (pushed,) = state.push()
+    (pushed,) = state.talk.push()
     assert (pushed.index, pushed.message["content"]) == (4, "mine")
     assert state.last_text() == ""
 

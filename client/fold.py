@@ -104,10 +104,20 @@ class Fold:
             self._tell(news)
         self._tell_turn()
 
+    def _take_turn(self) -> None:
+        """Note that it is the run's turn in its thread; an empty memory is not even read."""
+        state = self.state
+        if state is None or state.awaits_thread is None or self._memory is None:
+            return
+        state.awaits_thread = None
+        if state.memory is None and not self._memory.length:
+            state.remember((), self._memory)
+
     def _live(self, state: RunState, *, anew: bool = True) -> None:
         self.state = state
         if self.link_request is not None:
             join(state, self.link_request, self._run_id)
+            self._take_turn()
         early, self._early = self._early, []
         if state.turn is not None:
             self._turn = TurnTold(state.turn, anew=anew)

@@ -113,7 +113,10 @@ class Timeline(ActivityFold):
                     news = ("resumed", one_line(reason or "resumed"), {"reason": reason})
                     self._say(lambda state: state.unpause(), self._held(news, paused=False))
                 case wire.THREAD_TURN:
-                    self._turn_given(TurnGiven.read(given))
+                    turn = TurnGiven.read(given)
+                    if turn.first_link == self._first_link:
+                        self._memory = turn.memory
+                        self._take_turn()
         except InputInvalid:
             return  # the workflow dropped it as well
 
@@ -136,14 +139,6 @@ class Timeline(ActivityFold):
                 self._say(lambda state: state.answer(answer))
         except InputInvalid:
             return
-
-    def _turn_given(self, turn: TurnGiven) -> None:
-        state = self.state
-        if state is None or state.awaits_thread is None or turn.first_link != self._first_link:
-            return
-        state.awaits_thread, self._memory = None, turn.memory
-        if state.memory is None and not turn.memory.length:
-            state.remember((), turn.memory)
 
     async def _timer_started(self, event: HistoryEvent) -> None:
         if event.user_metadata.HasField("summary"):

@@ -36,7 +36,7 @@ async def take_turn(live: Live, state: RunState) -> None:
         live.refresh()
         try:
             await workflow.wait_condition(
-                lambda: live.turn is not None or live.hands.stopped is not None,
+                lambda: live.turn_given is not None or live.hands.stopped is not None,
                 timeout=timedelta(seconds=doubt),
                 timeout_summary="thread",
             )
@@ -45,7 +45,7 @@ async def take_turn(live: Live, state: RunState) -> None:
             await _enter(live, thread_id)
         if live.hands.stopped:
             raise Stopped
-        turn = live.turn
+        turn = live.turn_given
     state.awaits_thread = None
     live.refresh()
     await workflow.wait_condition(lambda: state.paused is None or live.hands.stopped is not None)
@@ -91,7 +91,7 @@ async def _read(live: Live, state: RunState, workflow_id: str, memory: Reference
 def given(live: Live, turn: TurnGiven) -> None:
     """Take the word that it is the run's turn; one that was meant for an earlier start of this run is none."""
     if turn.first_link == workflow.info().first_execution_run_id:
-        live.turn = turn
+        live.turn_given = turn
 
 
 def _visit() -> Visit:

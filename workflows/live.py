@@ -28,7 +28,7 @@ class Live:
         self.hands = Hands()
         self.interrupted_by = ""
         """A limit's name, or the reason that somebody gave."""
-        self.turn: TurnGiven | None = None
+        self.turn_given: TurnGiven | None = None
         """What the run's thread has said, once it is its turn."""
         self.entered = False
         """Whether the thread may know of the run."""

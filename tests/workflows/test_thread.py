@@ -1,57 +1,17 @@
-"""Threads on the real server: runs share a conversation, whatever becomes of them."""
+"""Threads on the real server: runs take turns and share a conversation, whatever becomes of them."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
-from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowQueryFailedError, WorkflowUpdateFailedError
-from temporalio.service import RPCError
+from temporalio.client import WorkflowFailureError
 
-from holdfast import Agent, AsyncClient, Compaction, Limits, ask_user, tool
-from holdfast.worker.build import make_worker
-from holdfast.worker.plugin import HoldfastPlugin
-from holdfast.worker.scripted import ChatRequest, Reply, call, fail, say
-from tests.support.stage import DEADLINE, MODEL, Stage, result, stage, timeline
-
-
-@tool
-def add(left: int, right: int) -> int:
-    """Add two numbers."""
-    return left + right
-
-
-@tool
-async def rest(seconds: float) -> str:
-    """Take a while."""
-    await asyncio.sleep(seconds)
-    return "rested"
-
-
-TOOLS = (add, rest, ask_user)
-AGENTS = [
-    Agent(name="plain", model=MODEL, tools=TOOLS),
-    Agent(name="hasty", model=MODEL, tools=TOOLS, limits=Limits(deadline_seconds=1.5)),
-    Agent(name="long", model=MODEL, tools=TOOLS, limits=Limits(max_steps=1000, max_model_calls=1000)),
-    Agent(name="brief", model=MODEL, tools=TOOLS, compaction=Compaction(at_tokens=600, keep_tokens=50)),
-]
-
-
-def script(request: ChatRequest) -> Reply:
-    """Do what the last first message says: the run's own lines, one for each turn since then."""
-    if any("summar" in str(each.get("content")).lower() for each in request.messages if each["role"] == "system"):
-        return fail(401, message="no such key") if "poison" in str(request.messages) else say("They talked.")
-    asked = [index for index, each in enumerate(request.messages) if str(each.get("content")).startswith("do:")]
-    lines = str(request.messages[asked[-1]]["content"])[3:].splitlines()
-    turn = sum(each["role"] == "assistant" for each in request.messages[asked[-1] :])
-    reply: Reply = eval(lines[min(turn, len(lines) - 1)], {"call": call, "say": say, "fail": fail, "turn": turn})
-    return reply
+from holdfast import AsyncClient
+from tests.support.stage import Stage, result, stage, timeline
+from tests.support.threads import AGENTS, idle, is_waiting, question, script, seen, start, status, until, well_formed
 
 
 @pytest.fixture
@@ -63,61 +23,6 @@ async def at(address: str) -> AsyncIterator[Stage]:
 @pytest.fixture
 def thread() -> str:
     return f"t-{uuid.uuid4().hex[:10]}"
-
-
-async def start(at: Stage, thread: str, *lines: str, name: str = "plain", **request: Any) -> WorkflowHandle[Any, Any]:
-    return await at.start(name, message="do:" + "\n".join(lines), thread_id=thread, **request)
-
-
-async def until(asks: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
-    async with asyncio.timeout(DEADLINE):
-        while True:
-            try:
-                found = await asks()
-                if wanted(found):
-                    return found
-            except (RPCError, WorkflowQueryFailedError):
-                pass
-            await asyncio.sleep(0.02)
-
-
-async def status(run: WorkflowHandle[Any, Any], wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    found: dict[str, Any] = await until(lambda: run.query("status"), wanted)
-    return found
-
-
-async def is_waiting(run: WorkflowHandle[Any, Any]) -> dict[str, Any]:
-    return await status(run, lambda told: bool(told["waiting_for"]) and told["status"] == "waiting")
-
-
-async def question(run: WorkflowHandle[Any, Any]) -> str:
-    """Wait until a run asks somebody, and return the question's id."""
-    told = await status(run, lambda told: any(each["kind"] == "answer" for each in told["waiting_for"]))
-    return str(told["waiting_for"][-1]["id"])
-
-
-async def idle(at: Stage, thread: str) -> list[dict[str, Any]]:
-    """Wait until nobody has the thread's turn, and return what it remembers."""
-    handle = at.client.get_workflow_handle(f"thread:{thread}")
-    await until(lambda: handle.query("status"), lambda told: told["holder"] is None and not told["queue"])
-    found = await until(lambda: handle.query("transcript"), lambda page: True)
-    return list(found["messages"])
-
-
-def well_formed(messages: list[dict[str, Any]]) -> bool:
-    open_calls: list[str] = []
-    for each in messages:
-        if each["role"] == "tool":
-            open_calls.remove(each["tool_call_id"])
-        elif open_calls:
-            return False
-        open_calls += [call["id"] for call in each.get("tool_calls", ())]
-    return not open_calls
-
-
-def seen(at: Stage, number: int = -1) -> list[str]:
-    """Return the texts of what the model was last asked with."""
-    return [str(each.get("content")) for each in at.model.requests[number].body["messages"]]
 
 
 async def test_a_run_sees_what_the_runs_of_its_thread_said_before_it(at: Stage, thread: str) -> None:
@@ -246,204 +151,6 @@ async def test_a_waiting_run_takes_messages_and_pauses(at: Stage, thread: str) -
     assert [each.wire() for each in folded.messages] == await idle(at, thread)
 
 
-async def again(at: Stage, run: WorkflowHandle[Any, Any], thread: str, **request: Any) -> WorkflowHandle[Any, Any]:
-    """Start a closed run again, as a client does."""
-    link = (await run.describe()).run_id
-    return await at.start("plain", run_id=run.id, after={"run": link}, thread_id=thread, **request)
-
-
-@pytest.mark.parametrize("how", ["interrupt", "terminate"])
-async def test_a_resumed_run_adds_only_what_is_new(at: Stage, thread: str, how: str) -> None:
-    slow = 'call(("rest", {"seconds": 1}))'
-    run = await start(at, thread, 'call(("add", {"left": 1, "right": 2}))', slow, 'say("Whole.")')
-    await until(lambda: run.query("status"), lambda told: told["step"] == 2)
-    await (run.signal("interrupt") if how == "interrupt" else run.terminate())
-    with pytest.raises(WorkflowFailureError) if how == "terminate" else _nothing():
-        await run.result()
-    resumed = await again(at, run, thread)
-    ended = await result(resumed)
-    assert (ended.status, ended.final_text, ended.run_seq) == ("completed", "Whole.", 2)
-    memory = await idle(at, thread)
-    assert [each["role"] for each in memory] == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
-    folded, _ = await timeline(at.client, run.id)
-    assert [each.wire() for each in folded.messages] == memory
-    appended = await again(at, run, thread, message='do:say("More.")')
-    assert (await result(appended)).final_text == "More."
-    assert [each["role"] for each in (await idle(at, thread))[6:]] == ["user", "assistant"]
-
-
-class _nothing:  # noqa: N801 - it stands where pytest.raises stands
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
-
-
-async def test_a_run_resumed_after_others_had_their_turn_is_put_behind_them(at: Stage, thread: str) -> None:
-    run = await start(at, thread, 'call(("rest", {"seconds": 0.5}))', 'say("Late.")')
-    await until(lambda: run.query("status"), lambda told: told["step"] == 1)
-    await run.signal("interrupt")
-    await result(run)
-    assert (await result(await start(at, thread, 'say("Between.")'))).status == "completed"
-    assert (await result(await again(at, run, thread))).final_text == "Late."
-    assert "Between." not in seen(at)
-    memory = await idle(at, thread)
-    assert [each["role"] for each in memory] == ["user", "user", "assistant", "assistant", "tool", "assistant"]
-    assert (await result(await start(at, thread, 'say("End.")'))).final_text == "End."
-    assert {"Between.", "Late."} <= set(seen(at))
-
-
-async def test_a_run_that_was_stopped_while_it_waited_reads_the_memory_once_it_is_resumed(
-    at: Stage, thread: str
-) -> None:
-    holder = await start(at, thread, 'call(("ask_user", {"question": "?"}))', 'say("First.")')
-    asked = await question(holder)
-    run = await start(at, thread, 'say("Second.")')
-    await is_waiting(run)
-    await run.signal("append_message", {"text": "and this"})
-    await run.signal("interrupt")
-    await result(run)
-    resumed = await again(at, run, thread)
-    await is_waiting(resumed)
-    await holder.execute_update("answer", {"question_id": asked, "text": "yes"})
-    assert (await result(resumed)).final_text == "Second."
-    assert {"First.", "and this"} <= set(seen(at))
-    memory = await idle(at, thread)
-    assert [each["role"] for each in memory] == ["user", "assistant", "tool", "assistant", "user", "user", "assistant"]
-    folded, _ = await timeline(at.client, run.id)
-    assert [each.wire() for each in folded.messages] == memory
-
-
-async def test_a_fork_into_a_new_thread_brings_its_conversation_and_into_its_own_only_what_is_new(
-    at: Stage, thread: str
-) -> None:
-    run = await start(at, thread, 'say("First.")')
-    await result(run)
-    after = {"run": (await run.describe()).run_id, "workflow_id": run.id}
-    other = f"{thread}-b"
-    await result(await at.start("plain", message='do:say("Second.")', after=after, thread_id=other))
-    assert [each["role"] for each in await idle(at, other)] == ["user", "assistant", "user", "assistant"]
-    await result(await start(at, thread, 'say("Third.")'))
-    await result(await at.start("plain", message='do:say("Fourth.")', after=after, thread_id=thread))
-    assert "Third." not in seen(at)
-    texts = [each["content"] for each in await idle(at, thread) if each["role"] == "assistant"]
-    assert texts == ["First.", "Third.", "Fourth."]
-
-
-async def test_a_run_that_continues_as_new_keeps_its_turn(address: str, thread: str) -> None:
-    async with stage(address, script, AGENTS, continue_after_events=30) as at:
-        await result(await start(at, thread, 'say("First.")'))
-        run = await start(
-            at, thread, 'call(("add", {"left": 1, "right": 2})) if turn < 12 else say("Twelve.")', name="long"
-        )
-        following = await start(at, thread, 'say("Third.")')
-        assert (await result(run)).steps == 13
-        assert (await result(following)).final_text == "Third."
-        memory = await idle(at, thread)
-        assert [each["role"] for each in memory] == [
-            *("user", "assistant", "user"),
-            *("assistant", "tool") * 12,
-            *("assistant", "user", "assistant"),
-        ]
-        folded, events = await timeline(at.client, run.id)
-        assert [each.type for each in events].count("run_continued") > 1
-        assert [each.wire() for each in folded.messages] == memory[:-2]
-
-
-async def test_a_thread_continues_as_new_under_fire_and_loses_nothing(address: str, thread: str) -> None:
-    async with stage(address, script, AGENTS, continue_after_events=20) as at:
-        runs = [await start(at, thread, f'say("answer {number}")') for number in range(25)]
-        ended = await asyncio.gather(*(result(run) for run in runs))
-        assert {each.status for each in ended} == {"completed"}
-        memory = await idle(at, thread)
-        said = [each["content"] for each in memory if each["role"] == "assistant"]
-        assert sorted(said) == sorted(f"answer {number}" for number in range(25))
-        assert len(memory) == 50
-        handle = at.client.get_workflow_handle(f"thread:{thread}")
-        links = [each async for each in at.client.list_workflows(f"WorkflowId = 'thread:{thread}'")]
-        assert (await handle.query("status"))["runs"] == 25
-        assert len(links) != 1 or (await handle.describe()).raw_description.workflow_execution_info.first_run_id
-
-
-async def test_a_thread_remembers_runs_that_are_deleted_and_is_idle_without_timers(at: Stage, thread: str) -> None:
-    run = await start(at, thread, 'say("Remember me.")')
-    await result(run)
-    await idle(at, thread)
-    await at.client.workflow_service.delete_workflow_execution(
-        DeleteWorkflowExecutionRequest(
-            namespace=at.client.namespace, workflow_execution=WorkflowExecution(workflow_id=run.id)
-        )
-    )
-    described = await at.client.get_workflow_handle(f"thread:{thread}").describe()
-    assert not described.raw_description.pending_activities
-    history = await at.client.get_workflow_handle(f"thread:{thread}").fetch_history()
-    assert not [each for each in history.events if each.HasField("timer_started_event_attributes")]
-    await result(await start(at, thread, 'say("Yes.")'))
-    assert "Remember me." in seen(at)
-
-
-async def test_a_thread_goes_on_without_a_run_whose_history_is_gone(at: Stage, thread: str) -> None:
-    run = await start(at, thread, 'call(("rest", {"seconds": 30}))')
-    await until(lambda: run.query("status"), lambda told: told["step"] == 1)
-    await at.client.workflow_service.delete_workflow_execution(
-        DeleteWorkflowExecutionRequest(
-            namespace=at.client.namespace, workflow_execution=WorkflowExecution(workflow_id=run.id)
-        )
-    )
-    assert (await result(await start(at, thread, 'say("And on.")'))).final_text == "And on."
-    assert len(await idle(at, thread)) == 2
-
-
-async def test_a_thread_is_compacted_when_somebody_asks_and_refuses_when_there_is_nothing(
-    at: Stage, thread: str
-) -> None:
-    for number in range(3):
-        await result(await start(at, thread, f'say("answer {number}")'))
-    await idle(at, thread)
-    handle = at.client.get_workflow_handle(f"thread:{thread}")
-    done = await handle.execute_update("compact", {"model": "scripted/other"})
-    assert (done["messages"], done["messages_after"], done["summary"]) == (6, 3, "They talked.")
-    memory = await idle(at, thread)
-    assert [each["role"] for each in memory] == ["user", "user", "assistant"]
-    assert memory[-1]["content"] == "answer 2"
-    with pytest.raises(WorkflowUpdateFailedError) as refused:
-        await handle.execute_update("compact")
-    assert getattr(refused.value.cause, "type", None) == "NothingToCompact"
-    for given in (7, {"model": 5}, {"keep_tokens": -1}):
-        with pytest.raises(WorkflowUpdateFailedError):
-            await handle.execute_update("compact", given)
-    for text in ("poison", "and on"):
-        await result(await start(at, thread, f'say("{text}")'))
-    await idle(at, thread)
-    with pytest.raises(WorkflowUpdateFailedError) as failed:
-        await handle.execute_update("compact")
-    assert getattr(failed.value.cause, "type", None) == "ModelUnauthorized"
-    await result(await start(at, thread, 'say("Still here.")'))
-    assert "They talked." in str(seen(at))
-
-
-async def test_a_compaction_does_not_disturb_the_run_that_has_its_turn(at: Stage, thread: str) -> None:
-    for number in range(3):
-        await result(await start(at, thread, f'say("answer {number}")'))
-    run = await start(at, thread, 'call(("ask_user", {"question": "?"}))', 'say("Done.")')
-    asked = await question(run)
-    await at.client.get_workflow_handle(f"thread:{thread}").execute_update("compact")
-    await run.execute_update("answer", {"question_id": asked, "text": "yes"})
-    assert (await result(run)).final_text == "Done."
-    assert "answer 0" in seen(at)
-    memory = await idle(at, thread)
-    assert "answer 0" not in str(memory)
-    assert [each["role"] for each in memory[-4:]] == ["user", "assistant", "tool", "assistant"]
-
-
-async def test_a_run_that_compacts_its_context_compacts_the_thread(at: Stage, thread: str) -> None:
-    for number in range(4):
-        await result(await start(at, thread, f'say("answer {number} {"x" * 800}")', name="brief"))
-    await result(await start(at, thread, 'say("End.")', name="brief"))
-    memory = await idle(at, thread)
-    assert len(memory) < 10
-    assert memory[-1]["content"] == "End."
-    assert any("They talked." in str(each["content"]) for each in memory)
-
-
 async def test_bad_words_to_a_thread_are_dropped_and_it_goes_on(at: Stage, thread: str) -> None:
     await result(await start(at, thread, 'say("First.")'))
     handle = at.client.get_workflow_handle(f"thread:{thread}")
@@ -455,22 +162,6 @@ async def test_bad_words_to_a_thread_are_dropped_and_it_goes_on(at: Stage, threa
     await handle.signal("leave", ghost | {"first_link": "b"})
     assert (await result(await start(at, thread, 'say("Second.")'))).final_text == "Second."
     assert len(await idle(at, thread)) == 4
-
-
-async def test_runs_and_threads_go_on_when_the_worker_is_another(address: str, thread: str) -> None:
-    async with stage(address, script, AGENTS) as at:
-        await result(await start(at, thread, 'say("First.")'))
-        run = await start(at, thread, 'call(("ask_user", {"question": "?"}))', 'say("Second.")')
-        asked = await question(run)
-        following = await start(at, thread, 'say("Third.")')
-        await is_waiting(following)
-    known = at.settings
-    async with stage(address, script, AGENTS) as other:
-        settings = known.model_copy(update={"endpoints": other.settings.endpoints})
-        async with make_worker(other.client, HoldfastPlugin(AGENTS, (), settings)):
-            await run.execute_update("answer", {"question_id": asked, "text": "yes"})
-            assert (await result(following)).final_text == "Third."
-            assert [text for text in seen(other) if re.match("First|Second", text)] == ["First.", "Second."]
 
 
 async def test_a_thread_that_is_deleted_while_a_run_works_does_not_fail_it(at: Stage, thread: str) -> None:

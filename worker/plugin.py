@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import gc
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -101,12 +102,22 @@ class HoldfastPlugin(SimplePlugin):
             threads = worker.config(active_config=True).get("activity_executor")
             if isinstance(threads, _Threads):
                 threads.shutdown(wait=False, cancel_futures=True)
-            if warming is not None:  # a process that ends while a thread imports native parts is aborted
-                await asyncio.to_thread(warming.join, _IMPORT_SECONDS)
+            if warming is not None:
+                await _end_of(warming)
             gc.collect()  # likewise with a worker that is collected too late (temporalio/sdk-python#300)
 
     def _may_search(self) -> bool:
         return self.search_attributes
+
+
+async def _end_of(importing: threading.Thread) -> None:
+    """Let an import end: a process that exits while a thread imports native parts is aborted.
+
+    At interpreter exit, no executor takes work any more; so this looks now and then.
+    """
+    deadline = time.monotonic() + _IMPORT_SECONDS
+    while importing.is_alive() and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
 
 
 class _Threads(ThreadPoolExecutor):

@@ -36,6 +36,10 @@ CONTINUE_AFTER_BYTES = 8 * 1024 * 1024
 CARRIED_EXECUTIONS_MAX = 100
 CARRIED_EXECUTIONS_BYTES = 32 * 1024
 """Tool executions that a link hands to the next one; the latest are kept."""
+CARRIED_OUTCOMES_BYTES = 512 * 1024
+"""Outcomes of an open turn's calls that a link hands to the next one, in all; of each the same part."""
+EDITED_MAX_BYTES = 512 * 1024
+"""Arguments that people approve the calls of one turn with, in all: they are scheduled, and carried, together."""
 CARRIED_IDS_MAX = 10_000
 """Message ids that a run remembers, to count a repeated one once."""
 HEARTBEAT_TAIL_BYTES = 2 * 1024

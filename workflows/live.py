@@ -7,6 +7,7 @@ from typing import Any
 
 from temporalio import workflow
 
+from holdfast.bounds import cut
 from holdfast.carried import Carried
 from holdfast.request import RunRequest
 from holdfast.run import TERMINAL, RunResult, Status
@@ -70,7 +71,7 @@ class Live:
     def interrupt(self, reason: str) -> None:
         """Stop at once, keeping what was said; a run that is being cancelled stays cancelled."""
         if self.hands.stopped is None:
-            self.interrupted_by = reason
+            self.interrupted_by = cut(reason)
             self.hands.stop("interrupted")
 
     @property

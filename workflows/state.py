@@ -100,11 +100,9 @@ class RunState:
             state.talk.append(message)
         unread = [each.content or "" for each in restored[len(restored) - carried.inbox :]]
         state.inbox = [UserMessage(text=text) for text in (*unread, *loaded.prompts)]
-        state._open(now)
-        if state.turn is not None:
-            state.turn.take_over(carried.turn)
-            state._dropped = carried.turn.dropped
-            state._wake()
+        state._dropped = carried.turn.dropped
+        state._open(now, carried.turn)
+        state._wake()
         return state
 
     def __post_init__(self) -> None:
@@ -149,7 +147,7 @@ class RunState:
         """Let no further activity begin; False where the run is paused already."""
         if self.paused is not None:
             return False
-        self.paused = reason or ""
+        self.paused = cut(reason or "")
         return True
 
     def unpause(self) -> bool:
@@ -315,7 +313,7 @@ class RunState:
             goal=self.goal,
             seen=self.seen,
             executions=self.executions.latest(),
-            turn=self.turn.handed_on(self._dropped) if self.turn else OpenTurn(),
+            turn=self._handed_on(),
             paused=self.paused,
             memory=self.memory,
             own_from=self.own_from,
@@ -359,13 +357,21 @@ class RunState:
             pushed=self.talk.push(),
         )
 
-    def _open(self, now: float) -> OpenCalls | None:
+    def _handed_on(self) -> OpenTurn:
+        if self.turn is None:
+            return OpenTurn()
+        return self.turn.handed_on(self._dropped, self.loaded.tool_output_max_chars)
+
+    def _open(self, now: float, handed_on: OpenTurn | None = None) -> OpenCalls | None:
         calls = self.talk.unsettled()
         if not calls:
             return None
         made = self.counts.tool_calls - self.base.tool_calls
-        decisions = admit(calls, self._tools, self.limits, made, self.interaction)
+        before = handed_on or OpenTurn()
+        granted = [each.call_id for each in before.granted]
+        decisions = admit(calls, self._tools, self.limits, made, self.interaction, granted)
         self.turn = OpenCalls(decisions, self.interaction, now)
+        self.turn.take_over(before)
         return self.turn
 
     def _wake(self) -> None:

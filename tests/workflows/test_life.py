@@ -246,6 +246,34 @@ async def test_a_run_continues_as_new_and_its_timeline_runs_straight_through(add
         ] * 20
 
 
+async def test_people_who_write_at_length_neither_stop_a_run_nor_keep_it_from_continuing(address: str) -> None:
+    async with stage(address, script, AGENTS, continue_after_events=100) as at:
+        calls = ", ".join(f'("pay", {{"invoice": "{number}"}})' for number in range(12))
+        run = await start(at, "long", f"call({calls})", 'say("Done.")')
+        asked = await waiting(run, 12)
+        await run.signal("pause", {"reason": "p" * 250_000})
+        for each in asked[:9]:
+            await run.execute_update("decide", {"call_id": each["id"], "decision": "deny", "reason": "d" * 250_000})
+        refused = 0
+        for each in asked[9:]:
+            edited = {"call_id": each["id"], "decision": "approve", "arguments": {"invoice": "i" * 250_000}}
+            try:
+                await run.execute_update("decide", edited)
+            except WorkflowUpdateFailedError as error:
+                refused += 1
+                assert getattr(error.cause, "type", None) == "DecisionRefused"
+                await run.execute_update("decide", {"call_id": each["id"], "decision": "approve"})
+        for number in range(100):
+            await run.signal("append_message", {"text": f"{number}"})
+        await until(run, lambda told: told["status"] == "paused")
+        await run.signal("resume")
+        ended = await result(run)
+        assert (ended.status, ended.final_text, refused) == ("completed", "Done.", 1)
+        assert [each.success for each in ended.tool_executions] == [False] * 9 + [True] * 3
+        _, events = await timeline(at.client, run.id)
+        assert "run_continued" in types(events)
+
+
 async def test_a_long_transcript_is_compacted(at: Stage) -> None:
     padding = "x" * 400
     line = f'call(("rest", {{"seconds": 0}}), text="{padding}") if number < 9 else say("Done.")'

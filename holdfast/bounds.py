@@ -22,6 +22,8 @@ PREVIEW_MAX_BYTES = 1024
 """One tool output inside a run's result."""
 PREVIEWS_MAX_BYTES = 128 * 1024
 """All tool outputs inside a run's result together; the latest are kept."""
+RESULT_TEXT_MAX_BYTES = 256 * 1024
+"""The JSON form of the last text inside a run's result, which only control characters can bring beyond it."""
 EXECUTIONS_MAX = 2_000
 """Tool executions inside a run's result; the latest are kept, and `state_snapshot` counts them all."""
 PAGE_MAX_BYTES = 1024 * 1024
@@ -33,9 +35,15 @@ RESTORE_MAX_BYTES = 256 * 1024
 CONTINUE_AFTER_EVENTS = 10_000
 CONTINUE_AFTER_BYTES = 8 * 1024 * 1024
 """Events and bytes of one link of a run, after which it continues as new."""
+REPEATED_MAX_BYTES = 16 * 1024
+"""A run's input, and its metadata, where each link repeats them; larger ones stand in the first link only."""
 CARRIED_EXECUTIONS_MAX = 100
 CARRIED_EXECUTIONS_BYTES = 32 * 1024
 """Tool executions that a link hands to the next one; the latest are kept."""
+CARRIED_OUTCOMES_BYTES = 512 * 1024
+"""Outcomes of an open turn's calls that a link hands to the next one, in all; of each the same part."""
+EDITED_MAX_BYTES = 512 * 1024
+"""Arguments that people approve the calls of one turn with, in all: they are scheduled, and carried, together."""
 CARRIED_IDS_MAX = 10_000
 """Message ids that a run remembers, to count a repeated one once."""
 HEARTBEAT_TAIL_BYTES = 2 * 1024
@@ -47,6 +55,10 @@ SUMMARY_MAX_BYTES = 16 * 1024
 COMPACTION_MAX_CHARS = 400_000
 """The text that a model is asked to summarise; long messages of it are cut."""
 RUN_ID_MAX_BYTES = 255
+THREAD_ID_MAX_BYTES = 248
+"""A thread's workflow id is `thread:` and its id."""
+THREAD_QUEUE_MAX = 1_000
+"""Runs that wait for their turn in one thread; a further one asks again, later."""
 KEY_MAX_BYTES = 1024
 
 

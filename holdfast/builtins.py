@@ -70,4 +70,4 @@ def rest_until(name: str, arguments: dict[str, Any], now: float) -> float:
     if name == "sleep":
         return now + float(valid["seconds"])
     until: datetime = valid["time"]
-    return min(until.timestamp(), now + _TEN_YEARS)
+    return min(max(until.timestamp(), now), now + _TEN_YEARS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,12 +50,16 @@ def admit(
     limits: Limits,
     tool_calls_made: int,
     interaction: Interaction | None = None,
+    granted: Collection[str] = (),
 ) -> list[Decision]:
-    """Decide every call of a turn, in order; the timeline recomputes the same from what history holds."""
+    """Decide every call of a turn, in order; the timeline recomputes the same from what history holds.
+
+    `granted` are the ids of calls that somebody has approved: those need nobody any more.
+    """
     decisions: list[Decision] = []
     room = max(0, limits.max_tool_calls - tool_calls_made)
     for index, call in enumerate(calls):
-        decision = _decide(call, tools, interaction or Interaction())
+        decision = _decide(call, tools, Interaction() if call.id in granted else interaction or Interaction())
         if isinstance(decision, Admitted) and index >= limits.max_tool_calls_per_turn:
             decision = Refused(
                 call,

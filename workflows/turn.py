@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.agent import Interaction
+from holdfast.bounds import CARRIED_OUTCOMES_BYTES, EDITED_MAX_BYTES, cut, cut_chars, cut_json, json_size, to_json
 from holdfast.builtins import rest_until
 from holdfast.carried import Awaited, Granted, OpenTurn, Outcome, Settled
-from holdfast.message import ToolCall
+from holdfast.message import Message, ToolCall, tool_content, tool_message
 from holdfast.request import Answer
 from holdfast.request import Decision as Verdict
 from holdfast.workflows.admission import (
@@ -22,7 +23,10 @@ from holdfast.workflows.admission import (
     arguments_digest,
 )
 
+_OUTCOME_FRAME_BYTES = 512
+"""Of a carried outcome, around its output or error: a type and a time."""
 RESTED = "The time has come."
+_EDITED_MAX_CHARS = 2_000
 WOKEN = "Woken before the time by a new message."
 
 
@@ -63,6 +67,25 @@ class Slot:
         assert isinstance(self.decision, Admitted)
         return arguments_digest(self.call.name, self.decision.arguments)
 
+    @property
+    def is_fed(self) -> bool:
+        """Whether a worker knows the result's message from the tool's output alone."""
+        assert self.outcome is not None
+        built_in = isinstance(self.decision, Admitted) and self.decision.spec.builtin is not None
+        return self.outcome.error is None and self.edited is None and not built_in
+
+    def result(self, max_chars: int) -> Message:
+        """Return what the model is told, once the call has ended."""
+        outcome = self.outcome
+        assert outcome is not None
+        if outcome.error is not None:
+            return tool_message(self.call.id, f"Error ({outcome.error_type}): {outcome.error}")
+        content = tool_content(outcome.output, max_chars)
+        if self.edited is not None:
+            told = cut_chars(to_json(self.edited), _EDITED_MAX_CHARS)
+            content = f"{content}\n\n(approved with other arguments: {told})"
+        return tool_message(self.call.id, content)
+
     def settle(self, outcome: Outcome, *, made: bool) -> None:
         """Take the outcome; the first one counts."""
         if self.outcome is None:
@@ -100,6 +123,9 @@ class Turn:
             raise NotAwaited(f"the call {verdict.call_id!r} waits for no decision any more")
         if verdict.digest is not None and verdict.digest != slot.digest:
             raise NotAwaited(f"the call {verdict.call_id!r} has other arguments than those that were decided on")
+        edited = [each for each in (verdict.arguments, *(one.edited for one in self.slots.values())) if each]
+        if verdict.arguments and sum(map(json_size, edited)) > EDITED_MAX_BYTES:
+            raise NotAwaited(f"the calls of one turn are approved with at most {EDITED_MAX_BYTES:,} bytes of arguments")
         return slot
 
     def decide(self, verdict: Verdict) -> None:
@@ -108,7 +134,7 @@ class Turn:
         if verdict.decision == "approve":
             slot.waits, slot.granted, slot.edited = None, True, verdict.arguments
         else:
-            told = "it was not approved" + (f": {verdict.reason}" if verdict.reason else "")
+            told = cut("it was not approved" + (f": {verdict.reason}" if verdict.reason else ""))
             slot.settle(Outcome(error_type="ApprovalDenied", error=told), made=False)
 
     def check_answer(self, answer: Answer) -> Slot:
@@ -141,17 +167,25 @@ class Turn:
             if slot.waits == "timer":
                 slot.settle(Outcome(output=WOKEN), made=True)
 
-    def handed_on(self, dropped: int = 0) -> OpenTurn:
-        """Return what the next link must know of the calls."""
+    def handed_on(self, dropped: int, output_max_chars: int) -> OpenTurn:
+        """Return what the next link must know of the calls; of outputs what the model will see, 512 KB in all."""
         slots = self.slots.items()
+        room = CARRIED_OUTCOMES_BYTES // max(1, len(slots))
         return OpenTurn(
             dropped=dropped,
             settled=tuple(
-                Settled(call_id=call_id, outcome=slot.outcome, made=slot.made, arguments=slot.edited)
+                Settled(
+                    call_id=call_id,
+                    outcome=_carried(slot.outcome, output_max_chars, room),
+                    made=slot.made,
+                    arguments=slot.edited,
+                )
                 for call_id, slot in slots
-                if slot.outcome is not None and not isinstance(slot.decision, Refused)
+                if slot.outcome is not None and slot.outcome != _refusal(slot.decision)
             ),
-            awaited=tuple(Awaited(call_id=call_id, until=slot.until) for call_id, slot in slots if slot.waits),
+            awaited=tuple(
+                Awaited(call_id=call_id, waits=slot.waits, until=slot.until) for call_id, slot in slots if slot.waits
+            ),
             granted=tuple(
                 Granted(call_id=call_id, arguments=slot.edited)
                 for call_id, slot in slots
@@ -163,14 +197,15 @@ class Turn:
         """Take what the link before knew of the calls."""
         for settled in handed_on.settled:
             if settled.call_id in self.slots:
-                slot = self.slots[settled.call_id]
+                slot = self.slots[settled.call_id]  # one that would be refused by now has been made all the same
+                slot.outcome, slot.made, slot.waits = settled.outcome, settled.made, None
                 slot.edited = settled.arguments
-                slot.settle(settled.outcome, made=settled.made)
-        waiting = {slot.call.id: slot for slot in self.waiting}
-        for granted in handed_on.granted:
-            if granted.call_id in waiting and waiting[granted.call_id].waits == "approval":
-                slot = waiting.pop(granted.call_id)
+        undone = {slot.call.id: slot for slot in self.open}
+        for granted in handed_on.granted:  # also where the tool needs no approval by now: the arguments stay
+            if granted.call_id in undone and undone[granted.call_id].waits in ("approval", None):
+                slot = undone[granted.call_id]
                 slot.waits, slot.granted, slot.edited = None, True, granted.arguments
+        waiting = {slot.call.id: slot for slot in self.waiting}
         for awaited in handed_on.awaited:
             if awaited.call_id in waiting:
                 waiting[awaited.call_id].until = awaited.until
@@ -193,10 +228,32 @@ def waiting_for(slot: Slot) -> dict[str, Any]:
     }
 
 
+def waits_for_thread(thread_id: str) -> dict[str, Any]:
+    """Describe that a run waits for its turn in a thread."""
+    unsaid = ("tool_name", "arguments", "question", "options", "until", "digest")
+    return {"kind": "thread", "id": thread_id, **dict.fromkeys(unsaid)}
+
+
+def _refusal(decision: Decision) -> Outcome | None:
+    """Return the outcome of a call that is not made; None for one that is."""
+    if isinstance(decision, Refused):
+        return Outcome(error_type=decision.type, error=decision.message, latency_ms=0.0)
+    return None
+
+
+def _carried(outcome: Outcome, output_max_chars: int, max_bytes: int) -> Outcome:
+    """Return an outcome that takes no more room than it may: the beginning of what the model would see of it."""
+    if json_size(outcome.wire()) <= max_bytes:
+        return outcome
+    room = max_bytes - _OUTCOME_FRAME_BYTES
+    if outcome.error is not None:
+        return outcome.model_copy(update={"error": cut_json(outcome.error, room)})
+    return outcome.model_copy(update={"output": cut_json(tool_content(outcome.output, output_max_chars), room)})
+
+
 def _slot(decision: Decision, interaction: Interaction, now: float) -> Slot:
     if isinstance(decision, Refused):
-        refused = Outcome(error_type=decision.type, error=decision.message, latency_ms=0.0)
-        return Slot(decision, outcome=refused)
+        return Slot(decision, outcome=_refusal(decision))
     until = None
     if decision.waits == "timer":
         until = rest_until(decision.call.name, decision.arguments, now)

@@ -14,7 +14,8 @@ from holdfast.carried import Carried, Outcome
 from holdfast.ids import call_id
 from holdfast.message import Turn, user_message
 from holdfast.workflows.admission import Admitted, Decision
-from holdfast.workflows.state import CallModel, CallTools, RunState
+from holdfast.workflows.moves import CallModel, CallTools
+from holdfast.workflows.state import RunState
 
 TOOLS = [ToolSpec(name="add"), ToolSpec(name="look")]
 WAITING_TOOLS = [
@@ -106,7 +107,7 @@ def observable(state: RunState) -> dict[str, Any]:
         "paused": state.paused,
         "counts": (state.counts, state.base),
         "limit": state.limit_reached,
-        "tokens": state.tokens(),
+        "tokens": state.talk.tokens(),
         "last_text": state.last_text(),
         "goal": state.goal,
         "seen": state.seen,

@@ -15,7 +15,8 @@ from holdfast.carried import Outcome, Reference
 from holdfast.message import Transcript, user_message
 from holdfast.request import Answer, Decision, UserMessage
 from holdfast.workflows.admission import Admitted
-from holdfast.workflows.state import CallModel, CallTools, Finish, Move, RunState
+from holdfast.workflows.moves import CallModel, CallTools, Finish, Move
+from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import NotAwaited, Slot
 from tests.workflows.states import WAITING_TOOLS, continued, fresh, handed_over, observable, turn
 
@@ -219,7 +220,7 @@ class AnyRun(RuleBasedStateMachine):
                 assert waiting == []
                 waiting = [call.id for call in message.tool_calls]
         assert len(answered) == len(set(answered))
-        assert waiting == [call.id for call in self.state.unsettled()]
+        assert waiting == [call.id for call in self.state.talk.unsettled()]
         assert (self.state.turn is not None) == bool(waiting)
 
     @invariant()

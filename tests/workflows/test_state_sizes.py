@@ -85,6 +85,15 @@ def test_the_latest_2000_executions_are_kept_and_all_are_counted() -> None:
     assert json_size([each.wire() for each in state.executions]) < 1024 * KILOBYTE
 
 
+def test_2000_calls_of_tools_with_names_of_control_characters_fit_into_a_result() -> None:
+    state = fresh(max_steps=1000, max_model_calls=1000)
+    for step in range(1, 64):
+        ask(state)
+        state.record(turn(step, *["\x01" * 200] * 32))
+    assert len(state.executions) == 2000
+    assert json_size([each.wire() for each in state.executions]) < 1024 * KILOBYTE
+
+
 @pytest.mark.parametrize("text", ["x", "x" * 1000, "é" * 100_000, '"' * 120_000])
 def test_pages_are_at_most_one_megabyte_and_together_the_whole_transcript(text: str) -> None:
     state = fresh()
@@ -93,7 +102,7 @@ def test_pages_are_at_most_one_megabyte_and_together_the_whole_transcript(text: 
     start: int | None = 0
     read: list[dict[str, Any]] = []
     while start is not None:
-        page = state.page(start, None)
+        page = state.talk.page(start, None)
         assert json_size(page.wire()) <= KILOBYTE * KILOBYTE
         assert page.messages
         read += page.messages
@@ -107,5 +116,5 @@ def test_pages_are_at_most_one_megabyte_and_together_the_whole_transcript(text: 
 )
 def test_a_page_holds_what_was_asked_for(start: int, stop: int | None, expected: int) -> None:
     state = fresh(prompts=tuple("abcde"))
-    page = state.page(start, stop)
+    page = state.talk.page(start, stop)
     assert (len(page.messages), page.next) == (expected, None)

@@ -147,7 +147,7 @@ def test_what_is_handed_on_is_taken_over_whenever_that_is() -> None:
     turn.slots["add"].settle(Outcome(output=1), made=True)
     turn.decide(approve("pay", arguments={"amount": 2}))
     following = opened("add", "pay", "refund", "ask_user", "sleep", now=NOW + 500, timeout_seconds=30)
-    following.take_over(OpenTurn.model_validate_json(turn.handed_on().model_dump_json()))
+    following.take_over(OpenTurn.model_validate_json(turn.handed_on(0, 12_000).model_dump_json()))
     for call_id, slot in turn.slots.items():
         again = following.slots[call_id]
         assert (again.waits, again.outcome, again.made) == (slot.waits, slot.outcome, slot.made)
@@ -160,7 +160,7 @@ def test_what_is_handed_on_of_other_calls_is_ignored() -> None:
     turn.decide(approve("pay"))
     turn.slots["add"].settle(Outcome(output=1), made=True)
     other = opened("look", "refund")
-    other.take_over(turn.handed_on())
+    other.take_over(turn.handed_on(0, 12_000))
     assert other.slots == opened("look", "refund").slots
 
 
@@ -168,7 +168,7 @@ def test_an_approval_is_no_outcome_for_a_tool_that_needs_none_any_more() -> None
     turn = opened("pay")
     turn.decide(approve("pay"))
     headless = opened("pay", mode="headless")
-    headless.take_over(turn.handed_on())
+    headless.take_over(turn.handed_on(0, 12_000))
     assert headless.done
     assert not headless.slots["pay"].granted
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from holdfast.activities.guard import run_key
 from holdfast.activities.transcripts import Held, TranscriptCache
 from holdfast.bounds import RESTORE_MAX_BYTES, cut, json_size
 from holdfast.calls import LoadedAgent, Restore, Restored
-from holdfast.carried import Carried, Counts, OpenTurn
+from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Settled
 from holdfast.errors import HoldfastError, InputInvalid
 from holdfast.request import After, RunRequest
 
@@ -69,24 +69,20 @@ class PastActivities:
             if call.transcript is not None:
                 carried = None
                 _check(messages, call)
-        piece: list[dict[str, Any]] = []
-        size = 0
-        for message in messages[call.start :]:
-            size += json_size(message) + 1
-            if piece and size > RESTORE_MAX_BYTES:
-                break
-            piece.append(message)
-        end = call.start + len(piece)
+        piece, following = piece_of(messages, call.start)
         self._feed(call, piece, unread=carried.inbox if carried else call.inbox, total=len(messages))
         return Restored(
             messages=tuple(piece),
-            next=end if end < len(messages) else None,
+            next=following,
             carried=carried if call.start == 0 else None,
         ).wire()
 
-    async def past(self, after: After) -> Past:
-        """Return what a closed link leaves to this run; ApplicationError for one that is gone, open, or no run's."""
-        own = activity.info().workflow_id or ""
+    async def past(self, after: After, own: str | None = None) -> Past:
+        """Return what a closed link leaves to a run, to this one by default.
+
+        ApplicationError for a link that is gone, open, or no run's.
+        """
+        own = own or activity.info().workflow_id or ""
         key = (own, after)
         if key not in self._read:
             client = activity.client()
@@ -123,6 +119,19 @@ class PastActivities:
             self._cache.count(key)
 
 
+def piece_of(messages: Sequence[dict[str, Any]], start: int) -> tuple[list[dict[str, Any]], int | None]:
+    """Return the messages from `start` on, at most 256 KB of them, and where to go on; None at the end."""
+    piece: list[dict[str, Any]] = []
+    size = 0
+    for message in messages[start:]:
+        size += json_size(message) + 1
+        if piece and size > RESTORE_MAX_BYTES:
+            break
+        piece.append(message)
+    end = start + len(piece)
+    return piece, end if end < len(messages) else None
+
+
 def going_on(past: Past, after: After, own: str) -> Past:
     """Return what a run begins with that goes on after a closed link: its own next seq, or a fork of another run."""
     past = past if after.length is None else _shortened(past, after.length)
@@ -130,21 +139,39 @@ def going_on(past: Past, after: After, own: str) -> Past:
     if after.workflow_id in (None, own):
         anew: dict[str, Any] = {"run_seq": carried.run_seq + 1, "base": carried.counts, "limit_reached": None}
         anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0}
+        rests = tuple(each for each in carried.turn.awaited if each.waits == "timer")  # people are asked afresh
+        anew["turn"] = carried.turn.model_copy(update={"awaited": rests})
         return replace(past, carried=carried.model_copy(update=anew))
     steps = Counts(steps=carried.counts.steps)
-    kept = {name: getattr(carried, name) for name in ("link", "inbox", "turn", "context_tokens", "goal")}
-    return replace(past, carried=Carried(**kept, counts=steps, base=steps))
+    kept = {name: getattr(carried, name) for name in ("link", "inbox", "context_tokens", "goal")}
+    turn = OpenTurn(settled=(*carried.turn.settled, *_left_open(past)), dropped=carried.turn.dropped)
+    return replace(past, carried=Carried(**kept, turn=turn, counts=steps, base=steps))
+
+
+def _left_open(past: Past) -> list[Settled]:
+    """Settle the calls that had not ended: a fork must not make them a second time, under keys of its own."""
+    told = Outcome(error_type="NotCalled", error="it had not ended in the run that this one was forked from")
+    ended = {each.call_id for each in past.carried.turn.settled}
+    for message in reversed(past.messages):
+        if message["role"] == "assistant":
+            open_calls = [call["id"] for call in message.get("tool_calls", ()) if call["id"] not in ended]
+            return [Settled(call_id=call_id, outcome=told) for call_id in open_calls]
+        ended |= {message.get("tool_call_id")}
+    return []
 
 
 def _shortened(past: Past, length: int) -> Past:
     """Keep so many messages; InputInvalid where there are fewer, or where calls would be parted from their results."""
     if length > len(past.messages):
         raise InputInvalid({"after.length": f"is {length}, but there are {len(past.messages)} messages"})
-    if length == len(past.messages):
-        return past
+    read = len(past.messages) - past.carried.inbox
+    if length >= read:
+        fewer = past.carried.model_copy(update={"inbox": length - read})
+        return replace(past, messages=past.messages[:length], carried=fewer)
     if past.messages[length]["role"] == "tool":
         raise InputInvalid({"after.length": f"{length} messages would part tool calls from their results"})
     told = {"inbox": 0, "turn": OpenTurn(), "context_tokens": 0, "own_from": min(length, past.carried.own_from)}
+    told["handed_over"] = min(length, past.carried.handed_over)
     return replace(past, messages=past.messages[:length], carried=past.carried.model_copy(update=told))
 
 

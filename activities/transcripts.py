@@ -37,6 +37,11 @@ class Held:
         return self._agent_bytes + self._message_bytes + self._output_bytes
 
     @property
+    def reference(self) -> Reference:
+        """All of its messages, as length and digest."""
+        return Reference(length=len(self.messages), digest=self._digests[-1] if self._digests else "")
+
+    @property
     def agent(self) -> Agent | None:
         """The run's agent, once this process has it."""
         return self._agent

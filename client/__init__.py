@@ -9,10 +9,18 @@ if TYPE_CHECKING:
     from holdfast.client.diff import RunDiff
     from holdfast.client.runs import AsyncClient
     from holdfast.client.sync import Client
+    from holdfast.client.threads import Thread
     from holdfast.client.views import Run, RunSummary
 
-_WHERE = {"AsyncClient": "runs", "Client": "sync", "Run": "views", "RunDiff": "diff", "RunSummary": "views"}
-__all__ = ["AsyncClient", "Client", "Run", "RunDiff", "RunSummary"]
+_WHERE = {
+    "AsyncClient": "runs",
+    "Client": "sync",
+    "Run": "views",
+    "RunDiff": "diff",
+    "RunSummary": "views",
+    "Thread": "threads",
+}
+__all__ = ["AsyncClient", "Client", "Run", "RunDiff", "RunSummary", "Thread"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from temporalio.api.enums.v1 import EventType as Kind
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHistoryEventFilterType
 
 from holdfast import wire
 from holdfast.activities.past import Past, going_on, refuse_open
 from holdfast.carried import Carried, OpenTurn, Settled
 from holdfast.client.history import Line
-from holdfast.client.rpc import translated
+from holdfast.client.rpc import describe, translated
 from holdfast.client.timeline import Timeline
 from holdfast.errors import InputInvalid, RunNotFound
 from holdfast.message import user_message
 from holdfast.request import UserMessage, sound_id
+from holdfast.threads import Visit
 from holdfast.workflows.outcomes import interrupted_once
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
+
+_LAST_EVENT = WorkflowHistoryEventFilterType.CLOSE_EVENT
 
 
 async def recall(client: Client, run_id: str, link: str, step: int | None = None) -> Past:
@@ -50,6 +53,28 @@ async def recall(client: Client, run_id: str, link: str, step: int | None = None
         return await _never_begun(client, run_id, link, folded)
     folded.finish_task()
     return _at_the_end(folded, folded.state, link)
+
+
+async def ended(client: Client, visit: Visit) -> str | None:
+    """Return the last link of one start of a run once that has ended, None while it is under way.
+
+    RunNotFound where its links are not there (any more).
+    """
+    run_id, link = visit.run_id, visit.link
+    latest = await describe(client, run_id)
+    if (latest.raw_description.workflow_execution_info.first_run_id or latest.run_id) == visit.first_link:
+        ends = latest.close_time is not None and latest.status != WorkflowExecutionStatus.CONTINUED_AS_NEW
+        return latest.run_id if ends else None
+    while True:  # the run was started again meanwhile: its latest link is another start's
+        handle = client.get_workflow_handle(run_id, run_id=link)
+        with translated(client, run_id):
+            following = (await handle.describe()).raw_description.workflow_extended_info.reset_run_id
+            async for event in handle.fetch_history_events(event_filter_type=_LAST_EVENT):
+                if event.HasField("workflow_execution_continued_as_new_event_attributes"):
+                    following = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+        if not following:
+            return link
+        link = following
 
 
 async def _never_begun(client: Client, run_id: str, link: str, folded: Timeline) -> Past:

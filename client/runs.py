@@ -27,6 +27,7 @@ from holdfast.client.rpc import translated
 from holdfast.client.start import Start, choose_id, read_request
 from holdfast.client.steer import SteeringCalls
 from holdfast.client.stream import stream
+from holdfast.client.threads import AsyncThreads
 from holdfast.client.timeline import Timeline
 from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize_run
 from holdfast.errors import HoldfastError
@@ -54,6 +55,7 @@ class AsyncClient:
         self.task_queue = task_queue or os.environ.get("HOLDFAST_TASK_QUEUE") or wire.TASK_QUEUE
         self.runs = AsyncRuns(self)
         self.agents = AsyncAgents(self)
+        self.threads = AsyncThreads(self)
         self._connect = partial(connect, address, namespace, api_key=api_key)
         self._temporal = temporal
         self._connecting = asyncio.Lock()

@@ -165,6 +165,8 @@ def choose_id(request: RunRequest, run_id: str | None, idempotency_key: str | No
     if idempotency_key is not None:
         return ids.run_id_of_key(idempotency_key)
     if run_id is not None:
+        if run_id.startswith(ids.THREAD_PREFIX):
+            raise InputInvalid({"run_id": f"must not begin with {ids.THREAD_PREFIX!r}, as threads do"})
         return ids.check_id("run_id", run_id)
     return ids.new_run_id(request.agent if isinstance(request.agent, str) else request.agent.name)
 

@@ -11,6 +11,7 @@ from holdfast.agent import Agent, InteractionMode
 from holdfast.client.diff import RunDiff
 from holdfast.client.portal import Portal
 from holdfast.client.runs import AsyncClient
+from holdfast.client.sync_threads import Threads
 from holdfast.client.views import Run, RunSummary
 from holdfast.event import Event
 from holdfast.run import RunResult
@@ -32,6 +33,7 @@ class Client:
         self._client = AsyncClient(address, namespace, api_key=api_key, task_queue=task_queue, temporal=temporal)
         self.runs = Runs(self._portal, self._client)
         self.agents = Agents(self._portal, self._client)
+        self.threads = Threads(self._portal, self._client)
 
     def close(self) -> None:
         """Stop the thread behind this client; it also stops at exit."""

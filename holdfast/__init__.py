@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holdfast.agent import Agent, Compaction, Interaction, Limits, ModelSettings
     from holdfast.builtins import ask_user, sleep, wait_until
-    from holdfast.client import AsyncClient, Client, Run, RunSummary
+    from holdfast.client import AsyncClient, Client, Run, RunSummary, Thread
     from holdfast.errors import (
         AgentNotFound,
         DecisionRefused,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         RunNotFound,
         ServerError,
         ServerUnavailable,
+        ThreadNotFound,
     )
     from holdfast.event import Event
     from holdfast.message import Message, ToolCall, Usage
@@ -63,6 +64,8 @@ _WHERE = {
     "ServerError": "errors",
     "ServerUnavailable": "errors",
     "Settings": "worker",
+    "Thread": "client",
+    "ThreadNotFound": "errors",
     "Tool": "tools",
     "ToolCall": "message",
     "ToolContext": "tools",
@@ -105,6 +108,8 @@ __all__ = [
     "ServerError",
     "ServerUnavailable",
     "Settings",
+    "Thread",
+    "ThreadNotFound",
     "Tool",
     "ToolCall",
     "ToolContext",

@@ -35,6 +35,8 @@ RESTORE_MAX_BYTES = 256 * 1024
 CONTINUE_AFTER_EVENTS = 10_000
 CONTINUE_AFTER_BYTES = 8 * 1024 * 1024
 """Events and bytes of one link of a run, after which it continues as new."""
+REPEATED_MAX_BYTES = 16 * 1024
+"""A run's input, and its metadata, where each link repeats them; larger ones stand in the first link only."""
 CARRIED_EXECUTIONS_MAX = 100
 CARRIED_EXECUTIONS_BYTES = 32 * 1024
 """Tool executions that a link hands to the next one; the latest are kept."""
@@ -53,6 +55,10 @@ SUMMARY_MAX_BYTES = 16 * 1024
 COMPACTION_MAX_CHARS = 400_000
 """The text that a model is asked to summarise; long messages of it are cut."""
 RUN_ID_MAX_BYTES = 255
+THREAD_ID_MAX_BYTES = 248
+"""A thread's workflow id is `thread:` and its id."""
+THREAD_QUEUE_MAX = 1_000
+"""Runs that wait for their turn in one thread; a further one asks again, later."""
 KEY_MAX_BYTES = 1024
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -58,6 +58,7 @@ class Awaited(Data):
     """A call of an open turn that waits for a person or for a time."""
 
     call_id: str
+    waits: Literal["approval", "answer", "timer"]
     until: float | None = None
     """Seconds since the epoch."""
 
@@ -75,6 +76,8 @@ class OpenTurn(Data):
     settled: tuple[Settled, ...] = ()
     awaited: tuple[Awaited, ...] = ()
     granted: tuple[Granted, ...] = ()
+    dropped: int = 0
+    """Calls beyond what one turn may hold, of which the model is told once the others have ended."""
 
 
 class Carried(Data):
@@ -108,8 +111,12 @@ class Carried(Data):
     started_at: float = 0.0
     """When this run_seq began, in seconds since the epoch."""
     active_seconds: float = 0.0
+    memory: Reference | None = None
+    """What the run's thread remembered when the run read it; None where it has read nothing."""
     own_from: int = Field(default=0)
-    """Where a thread's memory ends in the transcript, and what this run adds to it begins."""
+    """Where a thread's memory ends in the transcript, and the run's own part begins."""
+    handed_over: int = 0
+    """Messages of the transcript that the thread has, of this run's earlier starts too: what follows is new to it."""
 
     def summary(self) -> dict[str, Any]:
         """Return the fields of a RunResult that say what was done before this link, where it comes no further."""

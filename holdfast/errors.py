@@ -5,6 +5,7 @@ HoldfastError
   ├ NoWorker            nothing polls the run's task queue
   ├ RunNotFound         no run has this id
   ├ RunExists           a run with this id was started before
+  ├ ThreadNotFound      no thread has this id
   ├ RunClosed           the run has ended
   ├ DecisionRefused     no call or question of this id waits, or not any more, or it is another one by now
   ├ IdempotencyConflict the key was used before, for another request
@@ -62,6 +63,14 @@ class RunExists(HoldfastError):
     def __init__(self, run_id: str) -> None:
         super().__init__(f"a run with the id {run_id!r} was started before")
         self.run_id = run_id
+
+
+class ThreadNotFound(HoldfastError):
+    """No thread has this id (or it was deleted)."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"no thread has the id {thread_id!r}")
+        self.thread_id = thread_id
 
 
 class RunClosed(HoldfastError):

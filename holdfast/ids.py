@@ -8,10 +8,12 @@ import secrets
 import string
 import unicodedata
 
-from holdfast.bounds import KEY_MAX_BYTES, RUN_ID_MAX_BYTES
+from holdfast.bounds import KEY_MAX_BYTES, RUN_ID_MAX_BYTES, THREAD_ID_MAX_BYTES
 from holdfast.errors import InputInvalid
 
 _DIGITS = string.digits + string.ascii_lowercase
+THREAD_PREFIX = "thread:"
+"""What the workflow ids of threads begin with, and no run's may."""
 _SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -29,6 +31,11 @@ def check_id(field: str, value: str, max_bytes: int = RUN_ID_MAX_BYTES) -> str:
     return value
 
 
+def thread_workflow_id(thread_id: str) -> str:
+    """Return the id of a thread's workflow, or raise InputInvalid: a thread id has at most 248 bytes."""
+    return THREAD_PREFIX + check_id("thread_id", thread_id, THREAD_ID_MAX_BYTES)
+
+
 def new_run_id(agent_name: str) -> str:
     """Make a run id that a person can tell apart in a list: the agent's name and 12 random hex digits."""
     slug = _SLUG.sub("-", agent_name.lower()).strip("-")[:60] or "run"
@@ -41,13 +48,14 @@ def run_id_of_key(key: str) -> str:
     return "key-" + hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def call_id(step: int, index: int, name: str, arguments: str) -> str:
+def call_id(step: int, index: int, name: str, arguments: str, before: str = "") -> str:
     """Mint the id of one tool call: nine letters and digits, which is what the strictest provider takes.
 
-    Three are the step, one the call's place in its turn (at most 36), five a hash of the tool and its arguments:
-    unique in the run, and the same for the same call when a lost answer is asked for again.
+    Three are the step, one the call's place in its turn (at most 36), five a hash of the tool, its arguments, and the
+    digest of what was said before: unique in the run and, but for chance, in its thread; and the same for the same call
+    when a lost answer is asked for again.
     """
-    digest = int.from_bytes(hashlib.sha256(f"{name}\0{arguments}".encode(errors="replace")).digest()[:6])
+    digest = int.from_bytes(hashlib.sha256(f"{name}\0{arguments}{before}".encode(errors="replace")).digest()[:6])
     return _base36(step).rjust(3, "0") + _base36(index) + _base36(digest).rjust(5, "0")[-5:]
 
 

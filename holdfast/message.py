@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -79,6 +80,19 @@ def summary_message(summary: str) -> Message:
 def is_summary(message: Message) -> bool:
     """Say whether a message stands for others."""
     return message.role == "user" and (message.content or "").startswith(SUMMARY_HEADING)
+
+
+def whole_turns(messages: Sequence[Message]) -> int:
+    """Return how many of the messages come before the first turn whose tool calls are not all answered: all, mostly."""
+    begin, open_calls = 0, set[str | None]()
+    for index, message in enumerate(messages):
+        if message.role == "tool":
+            open_calls.discard(message.tool_call_id)
+        elif open_calls:
+            return begin
+        elif message.role == "assistant":
+            begin, open_calls = index, {call.id for call in message.tool_calls}
+    return begin if open_calls else len(messages)
 
 
 def tool_text(output: Any) -> str:

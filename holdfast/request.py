@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from holdfast.agent import Agent, InteractionMode
-from holdfast.bounds import REQUEST_MAX_BYTES, check_depth, json_size
+from holdfast.bounds import REQUEST_MAX_BYTES, RUN_ID_MAX_BYTES, THREAD_ID_MAX_BYTES, check_depth, json_size
 from holdfast.carried import Carried
 from holdfast.data import Data
 from holdfast.errors import InputInvalid, field_errors
@@ -43,6 +43,7 @@ class RunRequest(Data):
     message: str | None = None
     """The first user message; with a goal, or an input alone, it follows them."""
     thread_id: str | None = None
+    """The conversation that this run goes on with: runs of one thread are taken in order."""
     revision: str | None = None
     """The agent's revision that the caller means: the run is refused where the worker has another."""
     after: After | None = None
@@ -70,7 +71,12 @@ class RunRequest(Data):
     def _is_bounded(cls, value: Any) -> Any:
         return bounded(value)
 
-    @field_validator("agent", "thread_id", "revision")
+    @field_validator("thread_id")
+    @classmethod
+    def _is_a_thread_id(cls, value: str | None) -> str | None:
+        return None if value is None else sound_id(value, THREAD_ID_MAX_BYTES)
+
+    @field_validator("agent", "revision")
     @classmethod
     def _is_an_id(cls, value: Any) -> Any:
         return sound_id(value) if isinstance(value, str) else value
@@ -193,9 +199,9 @@ def bounded(value: Any) -> Any:
     return value
 
 
-def sound_id(value: str) -> str:
+def sound_id(value: str, max_bytes: int = RUN_ID_MAX_BYTES) -> str:
     """Return a field's value; ValueError for one that is no sound id."""
     try:
-        return check_id("id", value)
+        return check_id("id", value, max_bytes)
     except InputInvalid as error:
         raise ValueError(error.errors["id"]) from None

@@ -16,6 +16,12 @@ INTERRUPT = "interrupt"
 DECIDE = "decide"
 ANSWER = "answer"
 
+ENTER = "enter"
+LEAVE = "leave"
+COMPACT = "compact"
+THREAD_TURN = "thread_turn"
+"""Between a thread and its runs; `compact` is for callers."""
+
 STATUS = "status"
 TRANSCRIPT = "transcript"
 AGENT = "agent"
@@ -25,7 +31,19 @@ AGENT_LIST_ACTIVITY = "agent.list"
 MODEL_CALL = "model.call"
 TRANSCRIPT_RESTORE = "transcript.restore"
 CONTEXT_COMPACT = "context.compact"
-ACTIVITIES = (AGENT_LOAD, AGENT_LIST_ACTIVITY, MODEL_CALL, TRANSCRIPT_RESTORE, CONTEXT_COMPACT)
+THREAD_ENTER = "thread.enter"
+THREAD_READ = "thread.read"
+THREAD_COLLECT = "thread.collect"
+ACTIVITIES = (
+    AGENT_LOAD,
+    AGENT_LIST_ACTIVITY,
+    MODEL_CALL,
+    TRANSCRIPT_RESTORE,
+    CONTEXT_COMPACT,
+    THREAD_ENTER,
+    THREAD_READ,
+    THREAD_COLLECT,
+)
 
 SEARCH_ATTRIBUTES = {
     "AgentName": "Keyword",

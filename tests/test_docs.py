@@ -67,7 +67,7 @@ def test_commands_exist_and_take_these_options(name: str, block: str) -> None:
             targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
             assert words[1] in targets, f"{name}: {line}"
         elif words[:1] == ["holdfast"]:
-            verbs = words[1:3] if words[1] in ("runs", "agents") else words[1:2]
+            verbs = words[1:3] if words[1] in ("runs", "agents", "threads") else words[1:2]
             told = holdfast(*verbs, "--help")
             assert told.returncode == 0, f"{name}: {line}"
             for option in (word.partition("=")[0] for word in words if word.startswith("--")):

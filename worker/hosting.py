@@ -21,6 +21,9 @@ from holdfast.worker.build import Serving, make_worker
 from holdfast.worker.plugin import HoldfastPlugin
 from holdfast.worker.settings import Settings
 
+THREADS = "holdfast-threads"
+"""The task queue where threads of runners live, whatever the script and its tools."""
+
 Tools = dict[str, Tool[..., Any]]
 Place = tuple[str, str, str]
 """Address, namespace, task queue."""
@@ -37,6 +40,8 @@ class Hosting:
     settings: Settings
     complete: Complete | None
     workers: dict[Place, tuple[Tools, Serving]] = field(default_factory=dict)
+    threads: Serving | None = None
+    """The worker of threads, once one is used."""
 
     async def serve(self, temporal: temporalio.client.Client, queue: str, tools: Iterable[Tool[..., Any]]) -> None:
         """See that a worker with these tools polls a queue; it keeps those that it had, newer functions for older.
@@ -66,9 +71,18 @@ class Hosting:
         self.workers[place] = (wanted, serving)
         _polling[place] = self
 
+    async def serve_threads(self, temporal: temporalio.client.Client, queue: str) -> None:
+        """See that a worker without tools polls the queue where threads live, which outlast any script's tools."""
+        if self.threads is None or self.threads.ended.done():
+            plugin = HoldfastPlugin(settings=self.settings, complete=self.complete)
+            self.threads = Serving(make_worker(temporal, plugin, task_queue=queue))
+            await self.threads.begun()
+
     async def stop(self) -> None:
         """Stop all of its workers at once; running activities get their grace."""
-        await asyncio.gather(*(self._release(place) for place in list(self.workers)))
+        threads, self.threads = self.threads, None
+        others = [] if threads is None or threads.ended.done() else [threads.stop()]
+        await asyncio.gather(*(self._release(place) for place in list(self.workers)), *others)
 
     def _known(self, place: Place) -> Tools | None:
         tools, serving = self.workers.get(place, ({}, None))

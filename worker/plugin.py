@@ -27,20 +27,23 @@ from holdfast.activities.loops import ToolLoops
 from holdfast.activities.model import ModelActivities, warm_up
 from holdfast.activities.past import PastActivities
 from holdfast.activities.secrets import Scrubber
+from holdfast.activities.threads import ThreadActivities
 from holdfast.activities.tools import activity_of
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
-from holdfast.client.recall import recall
+from holdfast.client.recall import ended, recall
 from holdfast.tools import Tool
 from holdfast.worker.attributes import register
 from holdfast.worker.discovery import Registry
 from holdfast.worker.settings import Settings, read_settings
 from holdfast.workflows.catalog import AgentList
 from holdfast.workflows.run import AgentRun
+from holdfast.workflows.thread import AgentThread
 
 _STICKY = timedelta(seconds=1)
 _THROTTLE = timedelta(milliseconds=400)
 _IMPORT_SECONDS = 5.0
+_LOOK_SECONDS = 0.02
 
 
 class HoldfastPlugin(SimplePlugin):
@@ -65,7 +68,7 @@ class HoldfastPlugin(SimplePlugin):
         super().__init__(
             "holdfast",
             data_converter=_with_pydantic,
-            workflows=[AgentRun, AgentList],
+            workflows=[AgentRun, AgentThread, AgentList],
             activities=parts.activities,
             interceptors=[parts.guard],
             workflow_runner=_with_passthrough,
@@ -99,12 +102,23 @@ class HoldfastPlugin(SimplePlugin):
             threads = worker.config(active_config=True).get("activity_executor")
             if isinstance(threads, _Threads):
                 threads.shutdown(wait=False, cancel_futures=True)
-            if warming is not None:  # a process that ends while a thread imports native parts is aborted
-                await asyncio.to_thread(warming.join, _IMPORT_SECONDS)
+            if warming is not None:
+                await _end_of(warming)
             gc.collect()  # likewise with a worker that is collected too late (temporalio/sdk-python#300)
 
     def _may_search(self) -> bool:
         return self.search_attributes
+
+
+async def _end_of(importing: threading.Thread) -> None:
+    """Let an import end: a process that exits while a thread imports native parts is aborted.
+
+    At interpreter exit, no executor takes work any more; so this looks now and then.
+    """
+    for _ in range(int(_IMPORT_SECONDS / _LOOK_SECONDS)):
+        if not importing.is_alive():
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 class _Threads(ThreadPoolExecutor):
@@ -134,6 +148,13 @@ class _Parts:
             continue_after=(settings.continue_after_events, settings.continue_after_bytes),
             past=past.past,
         )
+        threads = ThreadActivities(
+            past.past,
+            ended,
+            cache,
+            task_queue=settings.thread_task_queue,
+            continue_after=(settings.continue_after_events, settings.continue_after_bytes),
+        )
         model = ModelActivities(complete, cache, scrub)
         compaction = CompactionActivities(complete, cache, scrub)
         self.guard = Guard(wire.ACTIVITIES, registry.tools, scrub, cache)
@@ -143,6 +164,9 @@ class _Parts:
             model.call,
             past.restore,
             compaction.compact,
+            threads.enter,
+            threads.read,
+            threads.collect,
             *(activity_of(tool, scrub, loops) for tool in registry.tools.values()),
         ]
 

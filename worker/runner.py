@@ -16,13 +16,14 @@ from holdfast.agent import Agent
 from holdfast.client.connect import connect, connect_embedded, is_named
 from holdfast.client.portal import Portal
 from holdfast.client.runs import AsyncClient
+from holdfast.client.threads import Compaction as ThreadCompaction
 from holdfast.client.views import RunSummary
 from holdfast.errors import InputInvalid, ServerUnavailable
 from holdfast.run import RunResult
 from holdfast.tools import Tool
 from holdfast.worker.config import RunnerConfig
 from holdfast.worker.handles import RunHandle, RunStream, result_of
-from holdfast.worker.hosting import Hosting, queue_of_script
+from holdfast.worker.hosting import THREADS, Hosting, queue_of_script
 from holdfast.worker.server import EmbeddedServer, find_binary
 from holdfast.worker.settings import Settings, read_settings
 
@@ -106,6 +107,15 @@ class Runner:
         """
         return await self._opened().bridge(self._resume(agent, run_id, thread_id))
 
+    async def compact_thread(
+        self, thread_id: str, *, model: str | None = None, keep_tokens: int = 0
+    ) -> ThreadCompaction:
+        """Have a model (that of the thread's last run, unless one is named) summarise what is old in a thread.
+
+        HoldfastError, which says why, where nothing was done; ThreadNotFound for an unknown thread.
+        """
+        return await self._opened().bridge(self._compact_thread(thread_id, model, keep_tokens))
+
     def close(self) -> None:
         """Stop the worker, then the server unless others use it; running activities get their grace.
 
@@ -141,6 +151,8 @@ class Runner:
         self, agent: Agent, user_message: str | None, options: Mapping[str, Any]
     ) -> tuple[AsyncClient, RunSummary]:
         client = await self._serve(agent)
+        if options.get("thread_id") is not None:
+            await self._serve_threads()
         mode = self._config.interaction_mode
         return client, await client.runs.create(agent=agent, message=user_message, interaction_mode=mode, **options)
 
@@ -151,14 +163,25 @@ class Runner:
             if known != thread_id:
                 of = "no thread" if known is None else f"thread {known!r}"
                 raise InputInvalid({"thread_id": f"run {run_id!r} belongs to {of}, not {thread_id!r}"})
+        if (thread_id or (await client.runs.status(run_id)).thread_id) is not None:
+            await self._serve_threads()
         await client.runs.resume_run(run_id, agent=agent)
         return await result_of(client, run_id)
+
+    async def _compact_thread(self, thread_id: str, model: str | None, keep_tokens: int) -> ThreadCompaction:
+        temporal = await self._serve_threads()
+        return await AsyncClient(temporal=temporal).threads.compact(thread_id, model, keep_tokens=keep_tokens)
+
+    async def _serve_threads(self) -> temporalio.client.Client:
+        async with self._hosted.starting:
+            temporal = self._hosted.temporal = self._hosted.temporal or await self._connect()
+            await self._hosting.serve_threads(temporal, self._settings.thread_task_queue or THREADS)
+            return temporal
 
     async def _serve(self, agent: Agent) -> AsyncClient:
         """Return a client whose task queue is polled by a worker with this agent's tools."""
         async with self._hosted.starting:
-            if self._hosted.temporal is None:
-                self._hosted.temporal = await self._connect()
+            self._hosted.temporal = self._hosted.temporal or await self._connect()
             tools = tuple(dict.fromkeys((*self._tools, *agent.functions)))
             queue = self._task_queue or queue_of_script(tools)
             await self._hosting.serve(self._hosted.temporal, queue, tools)
@@ -190,6 +213,7 @@ class _Hosted:
 
 
 def _with_config(settings: Settings, config: RunnerConfig) -> Settings:
-    if config.tool_output_max_chars is None:
-        return settings
-    return settings.model_copy(update={"tool_output_max_chars": config.tool_output_max_chars})
+    told: dict[str, Any] = {"thread_task_queue": settings.thread_task_queue or THREADS}
+    if config.tool_output_max_chars is not None:
+        told["tool_output_max_chars"] = config.tool_output_max_chars
+    return settings.model_copy(update=told)

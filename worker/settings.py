@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     )
 
     task_queue: str = wire.TASK_QUEUE
+    thread_task_queue: str | None = None
+    """Where new threads live; the worker's own task queue by default. A worker must poll it."""
     endpoints: dict[str, Endpoint] = Field(default_factory=dict)
     """Model name pattern → where it is served; the first that matches counts, and without one litellm's defaults do."""
     tool_output_max_chars: int = Field(default=TOOL_OUTPUT_MAX_CHARS, ge=200, le=65_536)

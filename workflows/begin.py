@@ -16,6 +16,7 @@ from holdfast.request import After, RunRequest
 from holdfast.workflows import options
 from holdfast.workflows.hands import Hands
 from holdfast.workflows.state import RunState
+from holdfast.workflows.thread_state import join
 
 
 async def begin(hands: Hands, request: RunRequest) -> RunState:
@@ -25,7 +26,10 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
         raise InputInvalid({"carried": "is what a run hands to its own next link; nobody else may give it"})
     after = request.after if carried is None else After(run=carried.link)
     name = request.agent if isinstance(request.agent, str) else request.agent.name
-    asked = LoadAgent(request=request.model_copy(update={"carried": None, "after": after}), pinned=carried is not None)
+    changed: dict[str, Any] = {"carried": None, "after": after}
+    if carried is not None:
+        changed |= {"input": {}, "metadata": {}}
+    asked = LoadAgent(request=request.model_copy(update=changed), pinned=carried is not None)
     found = await hands.call(wire.AGENT_LOAD, asked.wire(), summary=name, **options.agent_load())
     try:
         loaded = LoadedAgent.model_validate(found)
@@ -36,11 +40,13 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
     if request.interaction_mode is not None:
         interaction = interaction.model_copy(update={"mode": request.interaction_mode})
     if after is None:
-        return RunState.begin(loaded, interaction)
-    carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
-    state = RunState.resume(loaded, carried, messages, workflow.time(), interaction)
-    if not len(state.transcript) and not state.inbox:
-        raise InputInvalid({"after": "there is nothing to go on from: give a message"})
+        state = RunState.begin(loaded, interaction)
+    else:
+        carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
+        state = RunState.resume(loaded, carried, messages, workflow.time(), interaction)
+        if not len(state.transcript) and not state.inbox:
+            raise InputInvalid({"after": "there is nothing to go on from: give a message"})
+    join(state, request, workflow.info().workflow_id)
     return state
 
 

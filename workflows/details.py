@@ -33,6 +33,8 @@ def page(state: RunState, status: str) -> str:
 
 
 def _wanted(waits: dict[str, Any]) -> str:
+    if waits["kind"] == "thread":
+        return f"its turn in thread `{waits['id']}`"
     until = ""
     if waits["until"] is not None:
         until = f" until {datetime.fromtimestamp(waits['until'], UTC):%Y-%m-%d %H:%M:%S} UTC"

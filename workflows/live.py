@@ -11,6 +11,7 @@ from holdfast.bounds import RESULT_TEXT_MAX_BYTES, cut, cut_json
 from holdfast.carried import Carried
 from holdfast.request import RunRequest
 from holdfast.run import TERMINAL, RunResult, Status
+from holdfast.threads import TurnGiven
 from holdfast.workflows import details, options, shown
 from holdfast.workflows.clock import Clock
 from holdfast.workflows.hands import Hands
@@ -27,6 +28,10 @@ class Live:
         self.hands = Hands()
         self.interrupted_by = ""
         """A limit's name, or the reason that somebody gave."""
+        self.turn_given: TurnGiven | None = None
+        """What the run's thread has said, once it is its turn."""
+        self.entered = False
+        """Whether the thread may know of the run."""
         self.signals = 0
         self.updates = 0
         self._early: list[Callable[[RunState], object]] = []
@@ -110,12 +115,14 @@ class Live:
         state = self.state
         if state is None or self.status in TERMINAL or self.hands.stopped:
             return
+        kinds = [str(slot.waits) for slot in state.waiting]
+        if state.awaits_thread is not None:
+            kinds.append("thread")
         status: Status = "running"
         if not self.hands.busy:
-            status = "paused" if state.paused is not None else "waiting" if state.waiting else "running"
+            status = "paused" if state.paused is not None else "waiting" if kinds else "running"
         if self._clock is not None:
             self._clock.turn(status == "running", workflow.time())
-        kinds = [str(slot.waits) for slot in state.waiting]
         if status != self.status or shown.waiting(kinds) != self._waiting:
             self.show(status, kinds)
 

@@ -11,6 +11,7 @@ from temporalio.common import RetryPolicy
 from holdfast.agent import ModelSettings
 from holdfast.calls import LoadedAgent
 from holdfast.tools import ToolSpec
+from holdfast.workflows.thread_state import ThreadState
 
 HEARTBEAT_SECONDS = 3.0
 """Silence after which the server gives an activity to another worker."""
@@ -34,6 +35,21 @@ def restore() -> dict[str, Any]:
     return _bounds(seconds=60, attempts=8)
 
 
+def thread_enter() -> dict[str, Any]:
+    """Bound `thread.enter`."""
+    return _bounds(seconds=30, attempts=20)
+
+
+def thread_read() -> dict[str, Any]:
+    """Bound `thread.read`."""
+    return _bounds(seconds=60, attempts=20)
+
+
+def thread_collect() -> dict[str, Any]:
+    """Bound `thread.collect`, which may have to read a long history; the thread itself asks again, later."""
+    return _bounds(seconds=120, attempts=3)
+
+
 def compact(settings: ModelSettings) -> dict[str, Any]:
     """Bound `context.compact`."""
     return _bounds(seconds=settings.timeout_seconds + 15, attempts=min(3, settings.max_attempts))
@@ -49,10 +65,12 @@ def tool_call(spec: ToolSpec) -> dict[str, Any]:
     return _bounds(seconds=spec.timeout_seconds, attempts=1 if spec.effect == "once" else spec.max_attempts)
 
 
-def is_crowded(info: workflow.Info, loaded: LoadedAgent, began: tuple[int, int], signals: int, updates: int) -> bool:
-    """Say whether a run should continue as new; `began` is the history's events and bytes when the link had begun."""
+def is_crowded(
+    info: workflow.Info, told: LoadedAgent | ThreadState, began: tuple[int, int], signals: int, updates: int
+) -> bool:
+    """Say whether to continue as new; `began` is the history's events and bytes when the link had begun."""
     events, size = info.get_current_history_length() - began[0], info.get_current_history_size() - began[1]
-    if events > loaded.continue_after_events or size > loaded.continue_after_bytes:
+    if events > told.continue_after_events or size > told.continue_after_bytes:
         return True
     return signals > SIGNALS_MAX or updates > UPDATES_MAX
 

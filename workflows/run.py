@@ -16,6 +16,8 @@ from holdfast.calls import Page
 from holdfast.errors import InputInvalid
 from holdfast.request import Answer, Decision, Reason, RunRequest, UserMessage
 from holdfast.run import TERMINAL, RunError
+from holdfast.threads import TurnGiven
+from holdfast.workflows import in_thread, pages
 from holdfast.workflows.begin import begin
 from holdfast.workflows.hands import Stopped
 from holdfast.workflows.live import Live
@@ -85,6 +87,12 @@ class AgentRun:
         with self._signalled("interrupt"):
             self._live.interrupt(Reason.read(reason).reason or "")
 
+    @workflow.signal(name=wire.THREAD_TURN, description="From the run's thread: it is its turn")
+    def thread_turn(self, turn: Any = None, *more: Any) -> None:
+        """The run has waited for this."""
+        with self._signalled("turn"):
+            in_thread.given(self._live, TurnGiven.read(turn))
+
     # Updates: the caller must learn that a call is stale
 
     @workflow.update(
@@ -142,11 +150,8 @@ class AgentRun:
     @workflow.query(name=wire.TRANSCRIPT, description='Messages from {"start": 0} to {"stop": n}, 1 MB at most')
     def transcript(self, span: Any = None, *more: Any) -> dict[str, Any]:
         """Return messages; also how a worker fetches what it does not hold."""
-        span = span if isinstance(span, dict) else {}
-        start, stop = span.get("start", 0), span.get("stop")
-        if not isinstance(start, int) or start < 0 or not isinstance(stop, int | None):
-            raise ValueError('the argument must be {"start": int ≥ 0, "stop": int or null}')
-        page = self._live.state.page(start, stop) if self._live.state else Page()
+        start, stop = pages.span(span)
+        page = self._live.state.talk.page(start, stop) if self._live.state else Page()
         return page.model_dump(mode="json", exclude_none=True)
 
     @workflow.query(name=wire.AGENT, description="The agent that this run is pinned to")
@@ -157,11 +162,22 @@ class AgentRun:
         return self._live.state.loaded.agent.wire()
 
     async def _work(self, given: Any, more: tuple[Any, ...]) -> dict[str, Any]:
+        """Run to whatever end, and leave the thread."""
+        try:
+            result = await self._worked(given, more)
+        except ApplicationError:
+            await in_thread.leave(self._live)
+            raise
+        await in_thread.leave(self._live)
+        return result
+
+    async def _worked(self, given: Any, more: tuple[Any, ...]) -> dict[str, Any]:
         live = self._live
         try:
             if more:
                 raise InputInvalid({"request": f"must be one JSON object, not {1 + len(more)} arguments"})
             live.request = RunRequest.read(given)
+            live.entered = live.request.carried is not None
             state = await begin(live.hands, live.request)
             live.begin(state, live.request.carried)
             return await take_steps(live)

@@ -4,58 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from holdfast.agent import Interaction, Limits
-from holdfast.bounds import PAGE_MAX_BYTES, PUSH_MAX_BYTES, cut, cut_chars, json_size, one_line, to_json
-from holdfast.calls import Compact, LoadedAgent, ModelCall, Page
-from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Pushed, Reference
-from holdfast.message import Message, ToolCall, Transcript, Turn, Usage, tool_content, tool_message, user_message
+from holdfast.bounds import cut, one_line
+from holdfast.calls import Compact, LoadedAgent, ModelCall
+from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Reference
+from holdfast.message import Message, Transcript, Turn, Usage, user_message
 from holdfast.request import Answer, UserMessage
 from holdfast.request import Decision as Verdict
 from holdfast.tools import ToolSpec
-from holdfast.workflows import compaction
-from holdfast.workflows.admission import Admitted, admit
+from holdfast.workflows.admission import admit
+from holdfast.workflows.compaction import Span
+from holdfast.workflows.conversation import Conversation
 from holdfast.workflows.executions import Executions
+from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Finish, Move
 from holdfast.workflows.seen import SeenIds
-from holdfast.workflows.turn import NotAwaited, Slot, waiting_for
+from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_thread
 from holdfast.workflows.turn import Turn as OpenCalls
-
-_PAGE_FRAME = 64
-"""Bytes of a page's JSON around its messages."""
-_EDITED_MAX_CHARS = 2_000
-
-
-@dataclass(frozen=True)
-class CallModel:
-    """Next: ask the model."""
-
-    call: ModelCall
-
-
-@dataclass(frozen=True)
-class CallTools:
-    """Next: settle the calls of the last turn that have not ended."""
-
-    turn: OpenCalls
-
-
-@dataclass(frozen=True)
-class CompactContext:
-    """Next: have the oldest turns summarised."""
-
-    call: Compact
-
-
-@dataclass(frozen=True)
-class Finish:
-    """Next: end the run."""
-
-    status: Literal["completed", "degraded"]
-    text: str
-
-
-Move = CallModel | CallTools | CompactContext | Finish
 
 
 @dataclass
@@ -64,7 +30,8 @@ class RunState:
 
     loaded: LoadedAgent
     interaction: Interaction = field(default_factory=Interaction)
-    transcript: Transcript = field(default_factory=Transcript)
+    talk: Conversation = field(default_factory=Conversation)
+    """What the model sees."""
     counts: Counts = field(default_factory=Counts)
     base: Counts = field(default_factory=Counts)
     """What had been done when this run_seq began: limits count from there."""
@@ -80,26 +47,27 @@ class RunState:
     turn: OpenCalls | None = None
     """The calls of the last turn, while not all of them have ended."""
     executions: Executions = field(default_factory=Executions)
-    context_tokens: int = 0
-    """Tokens of the last model call, as the provider counts them."""
     goal: str = ""
+    memory: Reference | None = None
+    """What the run's thread remembered when the run read it; None where it has read nothing."""
     own_from: int = 0
-    """Where a thread's memory ends in the transcript."""
+    """Where that memory ends in the transcript, and the run's own part begins."""
+    handed_over: int = 0
+    """Messages of the transcript that the thread has: what follows is new to it."""
+    awaits_thread: str | None = None
+    """The thread whose turn the run waits for."""
     _seen: SeenIds = field(default_factory=SeenIds)
-    _unfed: dict[int, Message] = field(default_factory=dict)
     _tools: dict[str, ToolSpec] = field(default_factory=dict)
     _dropped: int = 0
-    _too_long: bool = False
-    """Whether the model has refused the transcript for its length."""
-    _compact_from: float = 0
-    """Tokens that the transcript must pass before compaction is tried again, after it has failed."""
+    _given_up: bool = False
+    """Whether even the closing call can't be made."""
 
     @classmethod
     def begin(cls, loaded: LoadedAgent, interaction: Interaction | None = None) -> RunState:
         """Begin a run that goes on from nothing."""
         state = cls(loaded, interaction or loaded.agent.interaction, goal=one_line(loaded.prompts[0], 300))
         for text in loaded.prompts:
-            state._say(user_message(text))
+            state.talk.say(user_message(text))
         return state
 
     @classmethod
@@ -122,22 +90,30 @@ class RunState:
             limit_reached=carried.limit_reached,
             paused=carried.paused,
             executions=Executions(carried.executions),
-            context_tokens=carried.context_tokens,
+            talk=Conversation(carried.context_tokens),
             goal=carried.goal or one_line(next(iter(loaded.prompts), ""), 300),
+            memory=carried.memory,
             own_from=carried.own_from,
+            handed_over=carried.handed_over,
         )
         state._seen = SeenIds(carried.seen)
         restored = [Message.recorded(each) for each in messages]
         for message in restored[: len(restored) - carried.inbox]:
-            state.transcript.append(message)
+            state.talk.append(message)
         unread = [each.content or "" for each in restored[len(restored) - carried.inbox :]]
         state.inbox = [UserMessage(text=text) for text in (*unread, *loaded.prompts)]
+        state._dropped = carried.turn.dropped
         state._open(now, carried.turn)
-        state._close_turn()
+        state._wake()
         return state
 
     def __post_init__(self) -> None:
         self._tools = {spec.name: spec for spec in self.loaded.agent.tool_specs}
+
+    @property
+    def transcript(self) -> Transcript:
+        """What the model sees, in order."""
+        return self.talk.transcript
 
     @property
     def limits(self) -> Limits:
@@ -166,9 +142,7 @@ class RunState:
         if message.id is not None and not self._seen.take(message.id):
             return False
         self.inbox.append(message)
-        if self.turn is not None:
-            self.turn.wake()
-            self._close_turn()
+        self._wake()
         return True
 
     def pause(self, reason: str | None) -> bool:
@@ -215,15 +189,22 @@ class RunState:
             self.turn.expire(call_id)
             self._close_turn()
 
+    def remember(self, messages: Iterable[Message], memory: Reference) -> None:
+        """Put before the transcript what the run's thread remembers, now that it is the run's turn."""
+        self.memory = memory
+        before = self.talk.put_before(messages)
+        self.own_from += before
+        self.handed_over += before
+
     # What to do next
 
     def next_move(self) -> Move:
         """Say what to do: settle the last turn's calls, shorten the transcript, ask the model, or finish."""
-        if self.limit_reached == "max_cost_usd":
+        if self.limit_reached == "max_cost_usd" or self._given_up:
             return Finish("degraded", self.last_text() or self._what_is_known())
         if self.turn is not None:
             return CallTools(self.turn)
-        last = self.transcript.messages[-1] if len(self.transcript) else None
+        last = self.talk.last
         answered = last is not None and last.role == "assistant"
         if answered and self.limit_reached:
             return Finish("degraded", self.last_text())
@@ -240,21 +221,18 @@ class RunState:
         self.read_inbox()
         return self._model_call()
 
+    def read_inbox_to_go_on(self) -> None:
+        """Put the messages that wait into the transcript before a new link, unless the run is about to end."""
+        last = self.talk.last
+        if self.turn is None and not (self.limit_reached and last is not None and last.role == "assistant"):
+            self.read_inbox()
+
     def read_inbox(self) -> None:
         """Put the messages that wait into the transcript; only while no call is open."""
         assert self.turn is None
         for message in self.inbox:
-            self._say(user_message(message.text))
+            self.talk.say(user_message(message.text))
         self.inbox = []
-
-    def unsettled(self) -> tuple[ToolCall, ...]:
-        """Return the calls of the last turn that have no result yet."""
-        for index in range(len(self.transcript) - 1, -1, -1):
-            message = self.transcript.messages[index]
-            if message.role == "assistant":
-                settled = {each.tool_call_id for each in self.transcript.messages[index + 1 :]}
-                return tuple(call for call in message.tool_calls if call.id not in settled)
-        return ()
 
     # What was done
 
@@ -265,13 +243,13 @@ class RunState:
             self.partial_text = turn.message.content or ""
             return None
         self.partial_text = ""
-        self.context_tokens = turn.usage.input_tokens + turn.usage.output_tokens
-        self.transcript.append(turn.message)
+        self.talk.context_tokens = turn.usage.input_tokens + turn.usage.output_tokens
+        self.talk.append(turn.message)
         self._dropped = turn.dropped_tool_calls
         if not turn.message.tool_calls and not self.limit_reached:
             self._tell_dropped()  # with nothing left to settle, the turn would pass for an answer
         opened = self._open(now)
-        self._close_turn()
+        self._wake()
         return opened
 
     def settle(self, call_id: str, outcome: Outcome) -> None:
@@ -284,29 +262,24 @@ class RunState:
         """Put a summary where the oldest turns were."""
         self._spend(usage)
         self.counts = _plus(self.counts, model_calls=1)
-        span = compaction.Span(call.start, call.stop)
-        messages = compaction.compacted(self.transcript.messages, span, summary)
-        removed = len(self.transcript) - len(messages)
-        outside = self.own_from >= call.stop
-        self.own_from = self.own_from - removed if outside else min(self.own_from, call.start)
-        self.transcript, self._unfed, self._too_long = Transcript(), {}, False
-        for message in messages:
-            self.transcript.append(message)
-        self.context_tokens = compaction.tokens_of(messages)
+        removed = self.talk.summarise(Span(call.start, call.stop), summary)
+        self.own_from = _moved(self.own_from, call, removed)
+        self.handed_over = _moved(self.handed_over, call, removed)
 
     def not_compacted(self) -> None:
         """Go on with the whole transcript, and try again once it has grown by a quarter."""
-        self._compact_from = self.tokens() * 1.25
-        if self._too_long:
-            self._too_long, self._compact_from = False, float("inf")
+        self.talk.not_summarised()
 
     def shorten(self) -> bool:
         """Have the transcript summarised before the next model call, which refused it; False where that can't help."""
         settings = self.loaded.agent.compaction
-        if settings is None or self._compact_from == float("inf"):
+        if settings is None or self.limit_reached:
             return False
-        self._too_long = compaction.plan(self.transcript.messages, settings) is not None
-        return self._too_long
+        return self.talk.shorten(settings)
+
+    def give_up(self) -> None:
+        """Make no further call: the run ends with what is known."""
+        self._given_up = True
 
     def reach(self, limit: str) -> None:
         """Note that a limit's count is used up: the next model call is the closing one."""
@@ -314,31 +287,10 @@ class RunState:
 
     # What is shown and handed on
 
-    def tokens(self) -> int:
-        """Return the size of the next model call in tokens: what the last one took, and an estimate of what is new."""
-        if not self.context_tokens:
-            return compaction.tokens_of(self.transcript.messages)
-        new = 0
-        while new < len(self.transcript) and self.transcript.messages[-1 - new].role != "assistant":
-            new += 1
-        return self.context_tokens + compaction.tokens_of(self.transcript.messages[len(self.transcript) - new :])
-
-    def page(self, start: int, stop: int | None) -> Page:
-        """Return messages from `start` to `stop`, as many as fit into 1 MB."""
-        messages: list[dict[str, Any]] = []
-        size, stop = _PAGE_FRAME, len(self.transcript) if stop is None else min(max(stop, 0), len(self.transcript))
-        for message in self.transcript.messages[start:stop]:
-            form = message.wire()
-            size += json_size(form) + 1
-            if size > PAGE_MAX_BYTES and messages:
-                break
-            messages.append(form)
-        end = start + len(messages)
-        return Page(messages=tuple(messages), next=end if end < stop else None)
-
     def waiting_for(self) -> list[dict[str, Any]]:
         """Describe what the run waits for."""
-        return [waiting_for(slot) for slot in self.waiting]
+        thread = [] if self.awaits_thread is None else [waits_for_thread(self.awaits_thread)]
+        return [*thread, *(waiting_for(slot) for slot in self.waiting)]
 
     def summary(self) -> dict[str, Any]:
         """Return the fields of a RunResult that say what the run did."""
@@ -364,44 +316,28 @@ class RunState:
         return Carried(
             link=link,
             run_seq=self.run_seq,
-            transcript=self.reference(),
-            pushed=self.push(),
+            transcript=self.talk.reference(),
+            pushed=self.talk.push(),
             inbox=len(self.inbox),
             counts=self.counts,
             base=self.base,
             usage=self.usage,
             limit_reached=self.limit_reached,
-            context_tokens=self.context_tokens,
+            context_tokens=self.talk.context_tokens,
             goal=self.goal,
             seen=self.seen,
             executions=self.executions.latest(),
-            turn=self.turn.handed_on(self.loaded.tool_output_max_chars) if self.turn else OpenTurn(),
+            turn=self._handed_on(),
             paused=self.paused,
+            memory=self.memory,
             own_from=self.own_from,
+            handed_over=self.handed_over,
             **more,
         )
 
-    def reference(self) -> Reference:
-        """Return the transcript as length and digest."""
-        return Reference(length=len(self.transcript), digest=self.transcript.digest())
-
     def last_text(self) -> str:
         """Return the last text that the model said in this run."""
-        own = self.transcript.messages[self.own_from :]
-        said = (each.content for each in reversed(own) if each.role == "assistant")
-        return next((text for text in said if text), "")
-
-    def push(self) -> tuple[Pushed, ...]:
-        """Return the messages that no activity can have fed to a worker, if they are few; they are pushed once."""
-        unfed, self._unfed = self._unfed, {}
-        pushed, room = [], PUSH_MAX_BYTES
-        for index, message in sorted(unfed.items()):
-            form = message.wire()
-            room -= json_size(form)
-            if room < 0:  # here and not after the last: there may be thousands, and a workflow task has two seconds
-                return ()
-            pushed.append(Pushed(index=index, message=form))
-        return tuple(pushed)
+        return self.talk.last_text(self.own_from)
 
     def _model_call(self) -> ModelCall:
         self.counts = _plus(self.counts, steps=1, model_calls=1)
@@ -414,33 +350,34 @@ class RunState:
             model=self.loaded.agent.model,
             closing=self.limit_reached,
             tool_output_max_chars=self.loaded.tool_output_max_chars,
-            transcript=self.reference(),
-            pushed=self.push(),
+            transcript=self.talk.reference(),
+            pushed=self.talk.push(),
         )
 
     def _to_compact(self) -> Compact | None:
         settings, left = self.loaded.agent.compaction, self.limits.max_model_calls
         left -= self.counts.model_calls - self.base.model_calls
-        tokens = self.tokens()
         if settings is None or self.limit_reached or left < 2:
             return None
-        if tokens < max(settings.at_tokens, self._compact_from) and not self._too_long:
-            return None
-        span = compaction.plan(self.transcript.messages, settings)
+        span = self.talk.to_summarise(settings)
         if span is None:
-            self.not_compacted()
             return None
         return Compact(
             model=settings.model or self.loaded.agent.model,
             start=span.start,
             stop=span.stop,
             tool_output_max_chars=self.loaded.tool_output_max_chars,
-            transcript=self.reference(),
-            pushed=self.push(),
+            transcript=self.talk.reference(),
+            pushed=self.talk.push(),
         )
 
+    def _handed_on(self) -> OpenTurn:
+        if self.turn is None:
+            return OpenTurn()
+        return self.turn.handed_on(self._dropped, self.loaded.tool_output_max_chars)
+
     def _open(self, now: float, handed_on: OpenTurn | None = None) -> OpenCalls | None:
-        calls = self.unsettled()
+        calls = self.talk.unsettled()
         if not calls:
             return None
         made = self.counts.tool_calls - self.base.tool_calls
@@ -449,9 +386,13 @@ class RunState:
         decisions = admit(calls, self._tools, self.limits, made, self.interaction, granted)
         self.turn = OpenCalls(decisions, self.interaction, now)
         self.turn.take_over(before)
-        if self.inbox:
-            self.turn.wake()
         return self.turn
+
+    def _wake(self) -> None:
+        """End the rests if there is a message, and the turn if nothing else is open."""
+        if self.turn is not None and self.inbox:
+            self.turn.wake()
+        self._close_turn()
 
     def _close_turn(self) -> None:
         """Take the results of a turn's calls into the transcript, in the order of the calls, once all have ended."""
@@ -464,18 +405,11 @@ class RunState:
             assert outcome is not None
             self.counts = _plus(self.counts, tool_calls=int(slot.made))
             self.executions.add(slot.call, outcome, self.loaded.agent.name)
-            if outcome.error is not None:
-                self._say(tool_message(slot.call.id, f"Error ({outcome.error_type}): {outcome.error}"))
-                continue
-            content = tool_content(outcome.output, self.loaded.tool_output_max_chars)
-            if slot.edited is not None:
-                told = cut_chars(to_json(slot.edited), _EDITED_MAX_CHARS)
-                content = f"{content}\n\n(approved with other arguments: {told})"
-            built_in = isinstance(slot.decision, Admitted) and slot.decision.spec.builtin is not None
-            if slot.edited is not None or built_in:
-                self._say(tool_message(slot.call.id, content))
+            message = slot.result(self.loaded.tool_output_max_chars)
+            if slot.is_fed:
+                self.talk.append(message)
             else:
-                self.transcript.append(tool_message(slot.call.id, content))
+                self.talk.say(message)
         self._tell_dropped()
         if self.counts.tool_calls - self.base.tool_calls >= self.limits.max_tool_calls:
             self.reach("max_tool_calls")
@@ -488,20 +422,20 @@ class RunState:
             self.reach("max_cost_usd")
 
     def _what_is_known(self) -> str:
-        """Say something better than nothing, where there is no money left to ask the model for it."""
+        """Say something better than nothing, where the model can't be asked for it any more."""
         found = [each.content for each in self.transcript.messages if each.role == "tool" and each.content]
         told = f"; the last result was: {cut(found[-1], 2_000)}" if found else ""
-        return f"The money of this run was spent before the model gave an answer{told}"
+        return f"This run reached {self.limit_reached} before the model gave an answer{told}"
 
     def _tell_dropped(self) -> None:
         if self._dropped:
-            self._say(user_message(_dropped_note(self._dropped)))
+            self.talk.say(user_message(_dropped_note(self._dropped)))
             self._dropped = 0
 
-    def _say(self, message: Message) -> None:
-        """Append a message that no activity makes, so that the next model call carries it."""
-        self._unfed[len(self.transcript)] = message
-        self.transcript.append(message)
+
+def _moved(mark: int, call: Compact, removed: int) -> int:
+    """Return where a place in the transcript is after compaction; what was summarised counts as what comes after it."""
+    return mark - removed if mark >= call.stop else min(mark, call.start)
 
 
 def _plus(counts: Counts, **more: int) -> Counts:

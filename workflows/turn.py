@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.agent import Interaction
-from holdfast.bounds import CARRIED_OUTCOMES_BYTES, EDITED_MAX_BYTES, cut, cut_json, json_size
+from holdfast.bounds import CARRIED_OUTCOMES_BYTES, EDITED_MAX_BYTES, cut, cut_chars, cut_json, json_size, to_json
 from holdfast.builtins import rest_until
 from holdfast.carried import Awaited, Granted, OpenTurn, Outcome, Settled
-from holdfast.message import ToolCall, tool_content
+from holdfast.message import Message, ToolCall, tool_content, tool_message
 from holdfast.request import Answer
 from holdfast.request import Decision as Verdict
 from holdfast.workflows.admission import (
@@ -26,6 +26,7 @@ from holdfast.workflows.admission import (
 _OUTCOME_FRAME_BYTES = 512
 """Of a carried outcome, around its output or error: a type and a time."""
 RESTED = "The time has come."
+_EDITED_MAX_CHARS = 2_000
 WOKEN = "Woken before the time by a new message."
 
 
@@ -65,6 +66,25 @@ class Slot:
         """The hash that binds an approval to this tool and these arguments."""
         assert isinstance(self.decision, Admitted)
         return arguments_digest(self.call.name, self.decision.arguments)
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether a worker knows the result's message from the tool's output alone."""
+        assert self.outcome is not None
+        built_in = isinstance(self.decision, Admitted) and self.decision.spec.builtin is not None
+        return self.outcome.error is None and self.edited is None and not built_in
+
+    def result(self, max_chars: int) -> Message:
+        """Return what the model is told, once the call has ended."""
+        outcome = self.outcome
+        assert outcome is not None
+        if outcome.error is not None:
+            return tool_message(self.call.id, f"Error ({outcome.error_type}): {outcome.error}")
+        content = tool_content(outcome.output, max_chars)
+        if self.edited is not None:
+            told = cut_chars(to_json(self.edited), _EDITED_MAX_CHARS)
+            content = f"{content}\n\n(approved with other arguments: {told})"
+        return tool_message(self.call.id, content)
 
     def settle(self, outcome: Outcome, *, made: bool) -> None:
         """Take the outcome; the first one counts."""
@@ -147,11 +167,12 @@ class Turn:
             if slot.waits == "timer":
                 slot.settle(Outcome(output=WOKEN), made=True)
 
-    def handed_on(self, output_max_chars: int) -> OpenTurn:
+    def handed_on(self, dropped: int, output_max_chars: int) -> OpenTurn:
         """Return what the next link must know of the calls; of outputs what the model will see, 512 KB in all."""
         slots = self.slots.items()
         room = CARRIED_OUTCOMES_BYTES // max(1, len(slots))
         return OpenTurn(
+            dropped=dropped,
             settled=tuple(
                 Settled(
                     call_id=call_id,
@@ -162,7 +183,9 @@ class Turn:
                 for call_id, slot in slots
                 if slot.outcome is not None and slot.outcome != _refusal(slot.decision)
             ),
-            awaited=tuple(Awaited(call_id=call_id, until=slot.until) for call_id, slot in slots if slot.waits),
+            awaited=tuple(
+                Awaited(call_id=call_id, waits=slot.waits, until=slot.until) for call_id, slot in slots if slot.waits
+            ),
             granted=tuple(
                 Granted(call_id=call_id, arguments=slot.edited)
                 for call_id, slot in slots
@@ -203,6 +226,12 @@ def waiting_for(slot: Slot) -> dict[str, Any]:
         "until": slot.until,
         "digest": slot.digest,
     }
+
+
+def waits_for_thread(thread_id: str) -> dict[str, Any]:
+    """Describe that a run waits for its turn in a thread."""
+    unsaid = ("tool_name", "arguments", "question", "options", "until", "digest")
+    return {"kind": "thread", "id": thread_id, **dict.fromkeys(unsaid)}
 
 
 def _refusal(decision: Decision) -> Outcome | None:

@@ -25,8 +25,10 @@ app = typer.Typer(
 )
 runs = typer.Typer(help="List, show, watch and steer runs.", no_args_is_help=True)
 agents = typer.Typer(help="The agents that workers know.", no_args_is_help=True)
+threads = typer.Typer(help="The conversations that runs share.", no_args_is_help=True)
 app.add_typer(runs, name="runs")
 app.add_typer(agents, name="agents")
+app.add_typer(threads, name="threads")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show events until the run has ended.")]
@@ -102,6 +104,7 @@ def main() -> None:
         host_commands,
         run_commands,
         steer_commands,
+        thread_commands,
     )
 
     if isinstance(sys.stdout, io.TextIOWrapper):

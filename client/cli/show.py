@@ -93,6 +93,8 @@ def wanted(waiting: dict[str, Any]) -> str:
     elif waiting["kind"] == "answer":
         options = " / ".join(map(str, waiting.get("options") or ()))
         text = f"{waiting.get('question')}{f' ({options})' if options else ''}"
+    elif waiting["kind"] == "thread":
+        text = "its turn in the thread"
     else:
         text = f"{waiting.get('tool_name') or 'rests'}"
     until = waiting.get("until")

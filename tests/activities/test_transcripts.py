@@ -13,7 +13,8 @@ from holdfast.activities.transcripts import Held, TranscriptCache
 from holdfast.carried import Outcome, Reference
 from holdfast.message import Transcript, tool_content, tool_message, tool_text, user_message
 from holdfast.request import UserMessage
-from holdfast.workflows.state import CallModel, CallTools, RunState
+from holdfast.workflows.moves import CallModel, CallTools
+from holdfast.workflows.state import RunState
 from tests.workflows.states import fresh, turn
 
 CHARS = 60

@@ -36,6 +36,7 @@ AGENT = Agent(
     model=MODEL,
     tools=[look],
     model_settings=ModelSettings(stream=False),
+    compaction=None,
     limits=Limits(max_steps=1000, max_model_calls=1000, max_tool_calls=1000),
 )
 

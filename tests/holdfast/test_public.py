@@ -58,6 +58,8 @@ def test_the_exported_names_are_these() -> None:
         "ServerError",
         "ServerUnavailable",
         "Settings",
+        "Thread",
+        "ThreadNotFound",
         "Tool",
         "ToolCall",
         "ToolContext",

@@ -171,6 +171,51 @@ async def _ended_and_again(play: Play) -> None:
     await _again(play, message="And then?")
 
 
+async def _in_thread(play: Play, thread_id: str, message: str) -> None:
+    request = {"agent": play.agent.name, "message": message, "thread_id": thread_id}
+    await play.client.start_workflow("AgentRun", request, id=play.name, task_queue=thread_id)
+
+
+async def _begin_thread(play: Play) -> None:
+    await _in_thread(play, play.name, "Go")
+
+
+async def _go_on_in_thread(play: Play) -> None:
+    await play.run.result()
+    thread_id, play.name = play.name, f"{play.name}-behind"
+    await _in_thread(play, thread_id, "And again?")
+
+
+async def _wait_in_thread(play: Play) -> None:
+    holder = play.run
+    await waits(play)
+    await asyncio.sleep(0.2)  # it has had its turn, and asks
+    await waits(play)
+    await _go_behind(play)
+    await play.say({"text": "More.", "id": "a"})
+    await holder.signal("interrupt")
+
+
+async def _interrupt_in_thread(play: Play) -> None:
+    await waits(play)
+    await asyncio.sleep(0.2)
+    await waits(play)
+    await _go_behind(play)
+    await play.run.signal("interrupt")
+
+
+async def _go_behind(play: Play) -> None:
+    thread_id, play.name = play.name, f"{play.name}-behind"
+    await _in_thread(play, thread_id, "And again?")
+    await waits(play)
+
+
+async def _again_in_thread(play: Play) -> None:
+    await _interrupt_while_working(play)
+    await play.run.result()
+    await _again(play, thread_id=play.name)
+
+
 async def _fork(play: Play) -> None:
     await play.run.result()
     ended = await play.run.describe()
@@ -211,6 +256,10 @@ def _too_long(request: ChatRequest) -> Reply:
 
 def _busy_once(request: ChatRequest) -> Reply:
     return call(*_BUSY) if request.number == 1 else say("Done.")
+
+
+def _asks_once(request: ChatRequest) -> Reply:
+    return call(_ASK) if request.number == 1 else say("At last.")
 
 
 def _refused_once(request: ChatRequest) -> Reply:
@@ -266,6 +315,15 @@ LIFE_SHAPES: dict[str, Shape] = {
     "again-after-interrupt": Shape(_busy_once, PERSONS, during=_interrupt_and_again),
     "again-after-failure": Shape(_refused_once, during=_ended_and_again),
     "again-after-completion": Shape(turns(call(_ADD), say("3."), say("Nothing more.")), during=_ended_and_again),
+    "thread-begun": Shape(turns(call(_ADD), say("3.")), before=_begin_thread),
+    "thread-gone-on": Shape(
+        turns(call(_ADD), say("3."), call(_ADD), say("Again 3.")), before=_begin_thread, during=_go_on_in_thread
+    ),
+    "thread-waited-for": Shape(_asks_once, PERSONS, before=_begin_thread, during=_wait_in_thread),
+    "interrupted-in-a-thread": Shape(
+        turns(call(_ASK), say("Never.")), PERSONS, before=_begin_thread, during=_interrupt_in_thread
+    ),
+    "again-in-a-thread": Shape(_busy_once, PERSONS, before=_begin_thread, during=_again_in_thread),
     "forked": Shape(turns(call(_ADD), call(_ADD), say("3.")), during=_fork),
 }
 SHAPES_OF_ALL = SHAPES | LIFE_SHAPES

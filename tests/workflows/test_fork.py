@@ -12,8 +12,9 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.worker import Worker
 
 from holdfast import RunResult
-from tests.support.again import begin, same_everywhere
+from tests.support.again import begin, same_everywhere, stopped
 from tests.support.plays import AGENTS, calls, done, script
+from tests.support.scenes import Scene
 from tests.support.stage import Stage, result, stage, timeline
 
 
@@ -73,6 +74,24 @@ async def test_a_fork_of_a_closed_run_goes_on_with_its_whole_conversation(at: St
     part = await fork(at, met.run.id, run=met.link, length=3)
     assert (await result(part)).final_text == f"Done: {met.play.key}"
     assert [each["role"] for each in met.play.asked[-1].messages] == ["user", "assistant", "tool"]
+
+
+async def test_an_approval_of_one_run_is_none_of_its_forks(at: Stage) -> None:
+    met = await begin(at, calls("pay"), done)
+    await met.shown("waiting")
+    await met.run.signal("pause")
+    await met.shown("paused")
+    met.open_id = (await met.run.query("status"))["waiting_for"][0]["id"]
+    await met.decide("approve")
+    await stopped(met)
+    run = await fork(at, met.run.id, run=met.link)
+    other = Scene(at, "", met.play, run)
+    await other.shown("waiting")
+    other.open_id = (await run.query("status"))["waiting_for"][0]["id"]
+    await other.decide("deny")
+    assert (await result(run)).status == "completed"
+    assert met.play.ran == []
+    await same_everywhere(at, run.id)
 
 
 # What can't be gone on from

@@ -1,25 +1,35 @@
-"""Any run at all: random turns, outcomes and messages, and what always holds."""
+"""Any run at all: random turns, outcomes, messages, people, pauses and links, and what always holds."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, Literal
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from holdfast import Interaction
 from holdfast.bounds import json_size
 from holdfast.carried import Outcome, Reference
 from holdfast.message import Transcript, user_message
-from holdfast.request import UserMessage
+from holdfast.request import Answer, Decision, UserMessage
 from holdfast.workflows.admission import Admitted
-from holdfast.workflows.state import CallModel, CallTools, Finish, Move, RunState
-from tests.workflows.states import fresh, turn
+from holdfast.workflows.moves import CallModel, CallTools, Finish, Move
+from holdfast.workflows.state import RunState
+from holdfast.workflows.turn import NotAwaited, Slot
+from tests.workflows.states import WAITING_TOOLS, continued, fresh, handed_over, observable, turn
 
-NAMES = st.lists(st.sampled_from(["add", "look", "nope"]), max_size=6)
+NAMES = st.lists(st.sampled_from(["add", "look", "nope", "pay", "ask_user", "sleep"]), max_size=6)
 OUTPUTS = st.none() | st.integers() | st.text(max_size=20) | st.just("x" * 30_000) | st.lists(st.text(max_size=5))
 OUTCOMES = st.builds(Outcome, output=OUTPUTS) | st.builds(
     Outcome, error_type=st.just("ValueError"), error=st.text(max_size=20)
+)
+MODES = st.builds(
+    Interaction,
+    mode=st.sampled_from(["external", "headless"]),
+    fallback=st.sampled_from(["deny", "approve"]),
+    timeout_seconds=st.none() | st.just(30.0),
 )
 
 
@@ -29,22 +39,42 @@ class AnyRun(RuleBasedStateMachine):
     state: RunState
     move: Move | None = None
     closing_calls = 0
+    now = 1_000.0
 
     @initialize(
+        interaction=MODES,
         max_steps=st.integers(1, 6),
         max_model_calls=st.integers(1, 6),
         max_tool_calls=st.integers(0, 12),
         max_tool_calls_per_turn=st.integers(1, 4),
     )
-    def begin(self, **limits: Any) -> None:
-        self.state = fresh(**limits)
+    def begin(self, interaction: Interaction, **limits: Any) -> None:
+        self.state = fresh(tools=WAITING_TOOLS, interaction=interaction, **limits)
+
+    @property
+    def waiting(self) -> list[Slot]:
+        return self.state.waiting if hasattr(self, "state") else []
+
+    def awaits(self, *kinds: str) -> bool:
+        return any(slot.waits in kinds for slot in self.waiting)
+
+    def a_slot(self, data: Any, *kinds: str) -> Slot:
+        found: Slot = data.draw(st.sampled_from([slot for slot in self.waiting if slot.waits in kinds]))
+        return found
+
+    def after_a_call(self) -> None:
+        if self.state.turn is None and isinstance(self.move, CallTools):
+            self.move = None
 
     @precondition(lambda self: not isinstance(self.move, Finish))
     @rule(text=st.text(min_size=1, max_size=9), message_id=st.none() | st.sampled_from(["m1", "m2"]))
     def message(self, text: str, message_id: str | None) -> None:
-        before = len(self.state.transcript)
-        self.state.receive(UserMessage(text=text, id=message_id))
-        assert len(self.state.transcript) == before
+        before, rests = len(self.state.transcript), self.awaits("timer")
+        taken = self.state.receive(UserMessage(text=text, id=message_id))
+        assert not (taken and self.awaits("timer"))
+        assert len(self.state.transcript) == before or (taken and rests)
+        assert (text in [each.text for each in self.state.inbox]) or not taken
+        self.after_a_call()
 
     @precondition(lambda self: self.move is None)
     @rule()
@@ -61,23 +91,99 @@ class AnyRun(RuleBasedStateMachine):
 
     @precondition(lambda self: isinstance(self.move, CallModel))
     @rule(named=NAMES, text=st.none() | st.text(max_size=9), dropped=st.integers(0, 3))
-    def answer(self, named: list[str], text: str | None, dropped: int) -> None:
+    def turn(self, named: list[str], text: str | None, dropped: int) -> None:
         assert isinstance(self.move, CallModel)
         if self.move.call.closing:
             named = []
-        self.state.record(turn(self.move.call.step, *named, text=text, dropped=dropped))
+        self.state.record(turn(self.move.call.step, *named, text=text, dropped=dropped), self.now)
         self.move = None
 
     @precondition(lambda self: isinstance(self.move, CallTools))
     @rule(data=st.data())
     def results(self, data: Any) -> None:
+        """End some of the calls that wait for nothing."""
         assert isinstance(self.move, CallTools)
-        slots, made = self.move.turn.slots.values(), self.state.counts.tool_calls
-        for slot in data.draw(st.permutations(self.move.turn.open)):
+        turn, made = self.move.turn, self.state.counts.tool_calls
+        open_calls = [slot for slot in turn.open if slot.waits is None]
+        for slot in data.draw(st.permutations(open_calls))[: data.draw(st.integers(0, len(open_calls)))]:
             self.state.settle(slot.call.id, data.draw(OUTCOMES))
-        assert self.state.turn is None
-        assert self.state.counts.tool_calls == made + sum(isinstance(slot.decision, Admitted) for slot in slots)
-        self.move = None
+        if self.state.turn is None:
+            assert self.state.counts.tool_calls == made + sum(slot.made for slot in turn.slots.values())
+        else:
+            assert self.state.counts.tool_calls == made
+        self.after_a_call()
+
+    @precondition(lambda self: self.awaits("approval"))
+    @rule(data=st.data(), decision=st.sampled_from(["approve", "deny"]), edits=st.booleans(), bound=st.booleans())
+    def decide(self, data: Any, decision: Literal["approve", "deny"], edits: bool, bound: bool) -> None:
+        slot = self.a_slot(data, "approval")
+        arguments: dict[str, Any] | None = {"amount": 7} if edits and decision == "approve" else None
+        digest = slot.digest if bound else None
+        verdict = Decision(call_id=slot.call.id, decision=decision, arguments=arguments, digest=digest)
+        self.state.decide(verdict)
+        assert slot.waits is None
+        assert slot.arguments == ({"amount": 7} if arguments else {})
+        self.is_stale(verdict)
+        self.after_a_call()
+
+    @precondition(lambda self: self.awaits("answer"))
+    @rule(data=st.data(), text=st.text(min_size=1, max_size=9))
+    def answer(self, data: Any, text: str) -> None:
+        slot = self.a_slot(data, "answer")
+        self.state.answer(Answer(question_id=slot.call.id, text=text))
+        assert slot.outcome == Outcome(output=text)
+        self.after_a_call()
+
+    @precondition(lambda self: hasattr(self, "state"))
+    @rule(data=st.data())
+    def nonsense(self, data: Any) -> None:
+        """Decide what waits for no decision, or was changed: nothing comes of it."""
+        others = [slot.call.id for slot in self.waiting if slot.waits != "approval"]
+        self.is_stale(Decision(call_id=data.draw(st.sampled_from(["none", *others])), decision="approve"))
+        for slot in self.waiting:
+            self.is_stale(Decision(call_id=slot.call.id, decision="approve", digest="0" * 16))
+
+    def is_stale(self, verdict: Decision) -> None:
+        before = observable(self.state)
+        with suppress(NotAwaited):
+            self.state.decide(verdict)
+            raise AssertionError(f"{verdict} was taken")
+        assert observable(self.state) == before
+
+    @precondition(lambda self: any(slot.until is not None for slot in self.waiting))
+    @rule()
+    def time_passes(self) -> None:
+        slot = min((slot for slot in self.waiting if slot.until is not None), key=lambda slot: slot.until or 0)
+        self.now = max(self.now, slot.until or 0)
+        self.state.expire(slot.call.id)
+        assert slot.waits is None
+        self.after_a_call()
+
+    @precondition(lambda self: hasattr(self, "state"))
+    @rule(reason=st.none() | st.text(max_size=9))
+    def pause(self, reason: str | None) -> None:
+        was = self.state.paused
+        assert self.state.pause(reason) == (was is None)
+        assert self.state.paused == ((reason or "") if was is None else was)
+
+    @precondition(lambda self: hasattr(self, "state"))
+    @rule()
+    def unpause(self) -> None:
+        was = self.state.paused
+        assert self.state.unpause() == (was is not None)
+
+    @precondition(lambda self: hasattr(self, "state") and not isinstance(self.move, CallModel))
+    @rule(later=st.floats(0, 1000))
+    def hand_over(self, later: float) -> None:
+        """Continue as new: the next link is the same run in all that anybody can notice."""
+        self.now += later
+        before, then = observable(self.state), continued(self.state)
+        following = handed_over(self.state, self.now)
+        assert observable(following) == before
+        assert continued(following) == then
+        self.state = following
+        if isinstance(self.move, CallTools):
+            self.move = None
 
     @precondition(lambda self: isinstance(self.move, Finish))
     @rule()
@@ -114,7 +220,15 @@ class AnyRun(RuleBasedStateMachine):
                 assert waiting == []
                 waiting = [call.id for call in message.tool_calls]
         assert len(answered) == len(set(answered))
-        assert waiting == [call.id for call in self.state.unsettled()]
+        assert waiting == [call.id for call in self.state.talk.unsettled()]
+        assert (self.state.turn is not None) == bool(waiting)
+
+    @invariant()
+    def what_waits_is_told(self) -> None:
+        if hasattr(self, "state"):
+            told = [(each["id"], each["kind"]) for each in self.state.waiting_for()]
+            assert told == [(slot.call.id, slot.waits) for slot in self.waiting]
+            assert all(isinstance(slot.decision, Admitted) and slot.outcome is None for slot in self.waiting)
 
     @invariant()
     def a_finished_run_has_said_its_last_word(self) -> None:

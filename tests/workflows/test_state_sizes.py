@@ -102,7 +102,7 @@ def test_pages_are_at_most_one_megabyte_and_together_the_whole_transcript(text: 
     start: int | None = 0
     read: list[dict[str, Any]] = []
     while start is not None:
-        page = state.page(start, None)
+        page = state.talk.page(start, None)
         assert json_size(page.wire()) <= KILOBYTE * KILOBYTE
         assert page.messages
         read += page.messages
@@ -116,5 +116,5 @@ def test_pages_are_at_most_one_megabyte_and_together_the_whole_transcript(text: 
 )
 def test_a_page_holds_what_was_asked_for(start: int, stop: int | None, expected: int) -> None:
     state = fresh(prompts=tuple("abcde"))
-    page = state.page(start, stop)
+    page = state.talk.page(start, stop)
     assert (len(page.messages), page.next) == (expected, None)

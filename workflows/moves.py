@@ -1,0 +1,41 @@
+"""What a run does next: one of these, decided by `RunState`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from holdfast.calls import Compact, ModelCall
+from holdfast.workflows.turn import Turn
+
+
+@dataclass(frozen=True)
+class CallModel:
+    """Next: ask the model."""
+
+    call: ModelCall
+
+
+@dataclass(frozen=True)
+class CallTools:
+    """Next: settle the calls of the last turn that have not ended."""
+
+    turn: Turn
+
+
+@dataclass(frozen=True)
+class CompactContext:
+    """Next: have the oldest turns summarised."""
+
+    call: Compact
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Next: end the run."""
+
+    status: Literal["completed", "degraded"]
+    text: str
+
+
+Move = CallModel | CallTools | CompactContext | Finish

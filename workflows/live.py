@@ -31,7 +31,7 @@ class Live:
         self.turn_given: TurnGiven | None = None
         """What the run's thread has said, once it is its turn."""
         self.entered = False
-        """Whether the thread may know of the run."""
+        """Whether the thread may know of the run, and not that it is about to end."""
         self.signals = 0
         self.updates = 0
         self._early: list[Callable[[RunState], object]] = []

@@ -17,7 +17,7 @@ from holdfast.activities.guard import run_key
 from holdfast.activities.transcripts import Held, TranscriptCache
 from holdfast.bounds import RESTORE_MAX_BYTES, cut, json_size
 from holdfast.calls import LoadedAgent, Restore, Restored
-from holdfast.carried import Carried, Counts, OpenTurn
+from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Settled
 from holdfast.errors import HoldfastError, InputInvalid
 from holdfast.request import After, RunRequest
 
@@ -139,19 +139,35 @@ def going_on(past: Past, after: After, own: str) -> Past:
     if after.workflow_id in (None, own):
         anew: dict[str, Any] = {"run_seq": carried.run_seq + 1, "base": carried.counts, "limit_reached": None}
         anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0}
+        rests = tuple(each for each in carried.turn.awaited if each.waits == "timer")  # people are asked afresh
+        anew["turn"] = carried.turn.model_copy(update={"awaited": rests})
         return replace(past, carried=carried.model_copy(update=anew))
     steps = Counts(steps=carried.counts.steps)
     kept = {name: getattr(carried, name) for name in ("link", "inbox", "context_tokens", "goal")}
-    turn = carried.turn.model_copy(update={"granted": (), "awaited": ()})  # an approval is bound to its run
+    turn = OpenTurn(settled=(*carried.turn.settled, *_left_open(past)), dropped=carried.turn.dropped)
     return replace(past, carried=Carried(**kept, turn=turn, counts=steps, base=steps))
+
+
+def _left_open(past: Past) -> list[Settled]:
+    """Settle the calls that had not ended: a fork must not make them a second time, under keys of its own."""
+    told = Outcome(error_type="NotCalled", error="it had not ended in the run that this one was forked from")
+    ended = {each.call_id for each in past.carried.turn.settled}
+    for message in reversed(past.messages):
+        if message["role"] == "assistant":
+            open_calls = [call["id"] for call in message.get("tool_calls", ()) if call["id"] not in ended]
+            return [Settled(call_id=call_id, outcome=told) for call_id in open_calls]
+        ended |= {message.get("tool_call_id")}
+    return []
 
 
 def _shortened(past: Past, length: int) -> Past:
     """Keep so many messages; InputInvalid where there are fewer, or where calls would be parted from their results."""
     if length > len(past.messages):
         raise InputInvalid({"after.length": f"is {length}, but there are {len(past.messages)} messages"})
-    if length == len(past.messages):
-        return past
+    read = len(past.messages) - past.carried.inbox
+    if length >= read:
+        fewer = past.carried.model_copy(update={"inbox": length - read})
+        return replace(past, messages=past.messages[:length], carried=fewer)
     if past.messages[length]["role"] == "tool":
         raise InputInvalid({"after.length": f"{length} messages would part tool calls from their results"})
     told = {"inbox": 0, "turn": OpenTurn(), "context_tokens": 0, "own_from": min(length, past.carried.own_from)}

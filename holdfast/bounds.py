@@ -22,6 +22,8 @@ PREVIEW_MAX_BYTES = 1024
 """One tool output inside a run's result."""
 PREVIEWS_MAX_BYTES = 128 * 1024
 """All tool outputs inside a run's result together; the latest are kept."""
+RESULT_TEXT_MAX_BYTES = 256 * 1024
+"""The JSON form of the last text inside a run's result, which only control characters can bring beyond it."""
 EXECUTIONS_MAX = 2_000
 """Tool executions inside a run's result; the latest are kept, and `state_snapshot` counts them all."""
 PAGE_MAX_BYTES = 1024 * 1024
@@ -33,6 +35,8 @@ RESTORE_MAX_BYTES = 256 * 1024
 CONTINUE_AFTER_EVENTS = 10_000
 CONTINUE_AFTER_BYTES = 8 * 1024 * 1024
 """Events and bytes of one link of a run, after which it continues as new."""
+REPEATED_MAX_BYTES = 16 * 1024
+"""A run's input, and its metadata, where each link repeats them; larger ones stand in the first link only."""
 CARRIED_EXECUTIONS_MAX = 100
 CARRIED_EXECUTIONS_BYTES = 32 * 1024
 """Tool executions that a link hands to the next one; the latest are kept."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -58,6 +58,7 @@ class Awaited(Data):
     """A call of an open turn that waits for a person or for a time."""
 
     call_id: str
+    waits: Literal["approval", "answer", "timer"]
     until: float | None = None
     """Seconds since the epoch."""
 

@@ -45,6 +45,7 @@ from holdfast.workflows.thread import AgentThread
 _STICKY = timedelta(seconds=1)
 _THROTTLE = timedelta(milliseconds=400)
 _IMPORT_SECONDS = 5.0
+_LOOK_SECONDS = 0.02
 
 
 class HoldfastPlugin(SimplePlugin):
@@ -103,12 +104,23 @@ class HoldfastPlugin(SimplePlugin):
             threads = worker.config(active_config=True).get("activity_executor")
             if isinstance(threads, _Threads):
                 threads.shutdown(wait=False, cancel_futures=True)
-            if warming is not None:  # a process that ends while a thread imports native parts is aborted
-                await asyncio.to_thread(warming.join, _IMPORT_SECONDS)
+            if warming is not None:
+                await _end_of(warming)
             gc.collect()  # likewise with a worker that is collected too late (temporalio/sdk-python#300)
 
     def _may_search(self) -> bool:
         return self.search_attributes
+
+
+async def _end_of(importing: threading.Thread) -> None:
+    """Let an import end: a process that exits while a thread imports native parts is aborted.
+
+    At interpreter exit, no executor takes work any more; so this looks now and then.
+    """
+    for _ in range(int(_IMPORT_SECONDS / _LOOK_SECONDS)):
+        if not importing.is_alive():
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 class _Threads(ThreadPoolExecutor):

@@ -26,7 +26,10 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
         raise InputInvalid({"carried": "is what a run hands to its own next link; nobody else may give it"})
     after = request.after if carried is None else After(run=carried.link)
     name = request.agent if isinstance(request.agent, str) else request.agent.name
-    asked = LoadAgent(request=request.model_copy(update={"carried": None, "after": after}), pinned=carried is not None)
+    changed: dict[str, Any] = {"carried": None, "after": after}
+    if carried is not None:
+        changed |= {"input": {}, "metadata": {}}
+    asked = LoadAgent(request=request.model_copy(update=changed), pinned=carried is not None)
     found = await hands.call(wire.AGENT_LOAD, asked.wire(), summary=name, **options.agent_load())
     try:
         loaded = LoadedAgent.model_validate(found)

@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio import workflow
 
-from holdfast.bounds import cut
+from holdfast.bounds import RESULT_TEXT_MAX_BYTES, cut, cut_json
 from holdfast.carried import Carried
 from holdfast.request import RunRequest
 from holdfast.run import TERMINAL, RunResult, Status
@@ -144,7 +144,10 @@ class Live:
             workflow.set_current_details(details.page(self.state, self.status))
 
     def result(self, status: Status, **fields: Any) -> RunResult:
-        """Return what the run leaves."""
+        """Return what the run leaves; its texts are cut where they would not fit into it."""
+        fields |= {
+            name: cut_json(each, RESULT_TEXT_MAX_BYTES) for name, each in fields.items() if isinstance(each, str)
+        }
         state, request = self.state, self.request
         known: dict[str, Any] = {"run_id": workflow.info().workflow_id}
         if request is not None:

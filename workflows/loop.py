@@ -10,7 +10,7 @@ from temporalio.exceptions import ActivityError
 
 from holdfast import wire
 from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED
-from holdfast.bounds import pairs, summary
+from holdfast.bounds import REPEATED_MAX_BYTES, json_size, pairs, summary
 from holdfast.calls import Compact, Compacted, ModelCall
 from holdfast.message import Turn
 from holdfast.request import RunRequest
@@ -74,19 +74,25 @@ async def _continue_as_new(live: Live, state: RunState) -> None:
     await workflow.wait_condition(workflow.all_handlers_finished)
     if live.hands.stopped:
         return
-    if state.turn is None:
-        state.read_inbox()
+    state.read_inbox_to_go_on()
     request = live.request
     assert request is not None
     following = RunRequest(
         agent=state.loaded.agent.name,
+        input=_small(request.input),
         thread_id=request.thread_id,
         interaction_mode=request.interaction_mode,
+        metadata=_small(request.metadata),
         carried=live.handed_on(),
     )
     memo = dict(workflow.memo())
     memo.setdefault(wire.STARTED_AT_MEMO, workflow.info().start_time.timestamp())
     workflow.continue_as_new(following.wire(), memo=memo)
+
+
+def _small(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what every link may repeat; what is larger stands in the first link only."""
+    return given if json_size(given) <= REPEATED_MAX_BYTES else {}
 
 
 async def _call_model(live: Live, state: RunState, call: ModelCall) -> None:
@@ -95,7 +101,11 @@ async def _call_model(live: Live, state: RunState, call: ModelCall) -> None:
     try:
         turn = await live.hands.call(wire.MODEL_CALL, call.wire(), **bounds, summary=label)
     except ActivityError as error:
-        if live.hands.stopped or named(error).type != CONTEXT_WINDOW_EXCEEDED or not state.shorten():
+        if live.hands.stopped or named(error).type != CONTEXT_WINDOW_EXCEEDED:
+            raise
+        if call.closing is not None:
+            state.give_up()
+        elif not state.shorten():
             raise
         return
     state.record(Turn.recorded(turn), workflow.time())

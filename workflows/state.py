@@ -59,6 +59,8 @@ class RunState:
     _seen: SeenIds = field(default_factory=SeenIds)
     _tools: dict[str, ToolSpec] = field(default_factory=dict)
     _dropped: int = 0
+    _given_up: bool = False
+    """Whether even the closing call can't be made."""
 
     @classmethod
     def begin(cls, loaded: LoadedAgent, interaction: Interaction | None = None) -> RunState:
@@ -199,7 +201,7 @@ class RunState:
 
     def next_move(self) -> Move:
         """Say what to do: settle the last turn's calls, shorten the transcript, ask the model, or finish."""
-        if self.limit_reached == "max_cost_usd":
+        if self.limit_reached == "max_cost_usd" or self._given_up:
             return Finish("degraded", self.last_text() or self._what_is_known())
         if self.turn is not None:
             return CallTools(self.turn)
@@ -219,6 +221,12 @@ class RunState:
         """Take the next step: what waits goes into the transcript, and the model is asked."""
         self.read_inbox()
         return self._model_call()
+
+    def read_inbox_to_go_on(self) -> None:
+        """Put the messages that wait into the transcript before a new link, unless the run is about to end."""
+        last = self.talk.last
+        if self.turn is None and not (self.limit_reached and last is not None and last.role == "assistant"):
+            self.read_inbox()
 
     def read_inbox(self) -> None:
         """Put the messages that wait into the transcript; only while no call is open."""
@@ -266,7 +274,13 @@ class RunState:
     def shorten(self) -> bool:
         """Have the transcript summarised before the next model call, which refused it; False where that can't help."""
         settings = self.loaded.agent.compaction
-        return settings is not None and self.talk.shorten(settings)
+        if settings is None or self.limit_reached:
+            return False
+        return self.talk.shorten(settings)
+
+    def give_up(self) -> None:
+        """Make no further call: the run ends with what is known."""
+        self._given_up = True
 
     def reach(self, limit: str) -> None:
         """Note that a limit's count is used up: the next model call is the closing one."""
@@ -410,10 +424,10 @@ class RunState:
             self.reach("max_cost_usd")
 
     def _what_is_known(self) -> str:
-        """Say something better than nothing, where there is no money left to ask the model for it."""
+        """Say something better than nothing, where the model can't be asked for it any more."""
         found = [each.content for each in self.transcript.messages if each.role == "tool" and each.content]
         told = f"; the last result was: {cut(found[-1], 2_000)}" if found else ""
-        return f"The money of this run was spent before the model gave an answer{told}"
+        return f"This run reached {self.limit_reached} before the model gave an answer{told}"
 
     def _tell_dropped(self) -> None:
         if self._dropped:

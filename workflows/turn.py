@@ -183,7 +183,9 @@ class Turn:
                 for call_id, slot in slots
                 if slot.outcome is not None and slot.outcome != _refusal(slot.decision)
             ),
-            awaited=tuple(Awaited(call_id=call_id, until=slot.until) for call_id, slot in slots if slot.waits),
+            awaited=tuple(
+                Awaited(call_id=call_id, waits=slot.waits, until=slot.until) for call_id, slot in slots if slot.waits
+            ),
             granted=tuple(
                 Granted(call_id=call_id, arguments=slot.edited)
                 for call_id, slot in slots

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import EventType as Kind
 from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 
 from holdfast import Agent, Compaction, Event, Interaction, Limits, ask_user, sleep, tool, wait_until
@@ -48,6 +50,7 @@ AGENTS = [
     agent("plain"),
     agent("headless", interaction=Interaction(mode="headless")),
     agent("trusting", interaction=Interaction(mode="headless", fallback="approve")),
+    agent("hurried", interaction=Interaction(timeout_seconds=2)),
     agent("impatient", interaction=Interaction(timeout_seconds=1)),
     agent("active", limits=Limits(max_active_seconds=1.5)),
     agent("deadline", limits=Limits(deadline_seconds=1.5)),
@@ -206,13 +209,42 @@ async def test_an_interrupted_run_keeps_its_partial_text(at: Stage) -> None:
     assert types(events)[-1] == "run_interrupted"
 
 
+async def test_approvals_are_asked_afresh_when_a_run_is_started_again_and_never_made_by_a_fork(at: Stage) -> None:
+    run = await start(at, "hurried", 'call(("pay", {"invoice": "again"}))', 'say("Done.")')
+    await waiting(run)
+    await run.signal("interrupt")
+    assert (await result(run)).status == "interrupted"
+    await asyncio.sleep(2.1)  # longer than anybody would have waited in the first place
+    link = (await run.describe()).run_id
+    fork = await at.start("plain", message="Go on.", after={"run": link, "workflow_id": run.id})
+    assert str((await result(fork)).tool_executions[0].error).startswith("NotCalled")
+    run = await at.start("hurried", run_id=run.id, after={"run": link})
+    (asked,) = await waiting(run)
+    await run.execute_update("decide", {"call_id": asked["id"], "decision": "approve"})
+    assert (await result(run)).tool_executions[0].output == "paid again 1"
+    assert PAID.count("again:1") == 1
+
+
 @pytest.mark.parametrize("name", ["active", "deadline"])
 async def test_a_time_limit_interrupts_within_a_second_even_in_the_middle_of_a_tool(at: Stage, name: str) -> None:
-    began = time.monotonic()
-    ended = await result(await start(at, name, 'call(("rest", {"seconds": 30}))', 'say("Done.")'))
+    run = await start(at, name, 'call(("rest", {"seconds": 30}))', 'say("Done.")')
+    ended = await result(run)
     assert ended.status == "interrupted"
-    assert 1.4 < time.monotonic() - began < 3.5
+    limited, ends = await _clocked(run, name)
+    assert 1.4 < (ends - limited).total_seconds() < 2.5
     assert ended.state_snapshot["interrupted_by"] == {"active": "max_active_seconds"}.get(name, "deadline_seconds")
+
+
+async def _clocked(run: WorkflowHandle[Any, Any], name: str) -> tuple[datetime, datetime]:
+    """Return when a run's clock began, by the server's time, and when the run ended."""
+    described = await run.describe()
+    assert described.close_time is not None
+    if name == "deadline":
+        return described.start_time, described.close_time
+    async for event in run.fetch_history_events():
+        if event.event_type == Kind.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:  # the agent is loaded: work begins
+            return event.event_time.ToDatetime(tzinfo=UTC), described.close_time
+    raise AssertionError("it never began")
 
 
 async def test_active_time_stands_still_while_a_run_waits(at: Stage) -> None:

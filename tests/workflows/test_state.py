@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from holdfast import Compaction
 from holdfast.carried import Outcome
 from holdfast.request import UserMessage
 from holdfast.workflows.moves import Finish
 from holdfast.workflows.state import RunState
-from tests.workflows.states import ask, asks_tools, fresh, roles, settle, turn
+from tests.workflows.states import ask, asks_tools, fresh, handed_over, roles, settle, turn
 
 
 def say(state: RunState, text: str, message_id: str | None = None) -> bool:
@@ -259,3 +260,26 @@ def test_the_summary_says_what_the_run_did() -> None:
         "unread_messages": 0,
         "limit_reached": "max_tool_calls",
     }
+
+
+def test_a_closing_call_that_is_refused_for_its_length_ends_the_run_with_what_is_known() -> None:
+    state = fresh(max_steps=2, compaction=Compaction(at_tokens=500, keep_tokens=0))
+    ask(state)
+    state.record(turn(1, "add", text="x" * 4000))
+    settle(state, "y" * 4000)
+    assert ask(state).closing == "max_steps"
+    assert state.shorten() is False
+    state.give_up()
+    assert state.next_move() == Finish("degraded", "x" * 4000)
+    assert state.steps == 2
+
+
+def test_a_message_at_the_last_moment_does_not_carry_a_run_beyond_its_limit_in_a_new_link() -> None:
+    state = fresh(max_steps=1)
+    ask(state)
+    state.record(turn(1, text="done"))
+    say(state, "one more thing")
+    state.read_inbox_to_go_on()
+    following = handed_over(state)
+    assert following.next_move() == Finish("degraded", "done")
+    assert following.summary()["state_snapshot"]["unread_messages"] == 1

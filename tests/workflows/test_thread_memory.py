@@ -42,8 +42,8 @@ async def test_a_thread_continues_as_new_under_fire_and_loses_nothing(address: s
         assert len(memory) == 50
         handle = at.client.get_workflow_handle(f"thread:{thread}")
         assert (await handle.query("status"))["runs"] == 25
-        described = await handle.describe()
-        assert described.raw_description.workflow_execution_info.first_run_id != described.run_id
+        latest = await handle.describe()
+        assert latest.run_id != latest.raw_description.workflow_execution_info.first_run_id
 
 
 async def test_a_thread_remembers_runs_that_are_deleted_and_is_idle_without_timers(at: Stage, thread: str) -> None:

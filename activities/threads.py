@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowQueryFailedError
+from temporalio.client import Client, WorkflowHandle, WorkflowQueryFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -34,6 +34,11 @@ _WAIT_SECONDS = 20.0
 _FIRST_LOOK_SECONDS = 0.02
 _LAST_LOOK_SECONDS = 1.0
 
+_SERVED_REST = timedelta(seconds=1)
+"""Between two looks for a worker of the thread: with all attempts about 20 seconds."""
+
+Served = Callable[[Client, str], Awaitable[bool]]
+"""Says whether somebody polls a task queue."""
 Ended = Callable[[Client, Visit], Awaitable[str | None]]
 """Returns the last link of a run's start, once it has ended; HoldfastError."""
 
@@ -47,21 +52,26 @@ class ThreadActivities:
         ended: Ended,
         cache: TranscriptCache,
         *,
+        served: Served,
         task_queue: str | None = None,
         continue_after: tuple[int, int] = (CONTINUE_AFTER_EVENTS, CONTINUE_AFTER_BYTES),
     ) -> None:
         self._past = past
         self._ended = ended
         self._cache = cache
+        self._served = served
         self._task_queue = task_queue
         self._continue_after = continue_after
 
     @activity.defn(name=wire.THREAD_ENTER)
     async def enter(self, call: Enter) -> None:
-        """Ask for the run's turn, and begin the thread where there is none; asking twice counts once."""
+        """Ask for the run's turn, and begin the thread where there is none; asking twice counts once.
+
+        NoWorker where nobody serves the thread, which lives on the task queue of whoever began it.
+        """
         events, size = self._continue_after
         asking = call.visit.model_copy(update={"continue_after_events": events, "continue_after_bytes": size})
-        await activity.client().start_workflow(
+        handle: WorkflowHandle[Any, Any] = await activity.client().start_workflow(
             wire.AGENT_THREAD,
             id=ids.thread_workflow_id(call.thread_id),
             task_queue=self._task_queue or activity.info().task_queue,
@@ -70,6 +80,15 @@ class ThreadActivities:
             start_signal=wire.ENTER,
             start_signal_args=[asking.wire()],
         )
+        if call.again:
+            return
+        queue = (await handle.describe()).task_queue
+        if queue != activity.info().task_queue and not await self._served(activity.client(), queue):
+            told = (
+                f"thread {call.thread_id!r} was begun on task queue {queue!r}, and no worker polls that: start one, "
+                f"such as HOLDFAST_TASK_QUEUE={queue} holdfast worker"
+            )
+            raise failure("NoWorker", told, retryable=True, delay=_SERVED_REST)
 
     @activity.defn(name=wire.THREAD_READ)
     async def read(self, call: ReadMemory) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from holdfast.event import Event
 from holdfast.message import Message
 from holdfast.request import RunRequest, UserMessage
 from holdfast.run import RunResult
+from holdfast.workflows.in_thread import join
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
-from holdfast.workflows.thread_state import join
 from holdfast.workflows.turn import NotAwaited
 
 

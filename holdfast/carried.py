@@ -116,6 +116,8 @@ class Carried(Data):
     """What the run's thread remembered when the run read it; None where it has read nothing."""
     own_from: int = Field(default=0)
     """Where a thread's memory ends in the transcript, and the run's own part begins."""
+    awaits_thread: str | None = None
+    """The thread whose turn the run waits for."""
     handed_over: int = 0
     """Messages of the transcript that the thread has, of this run's earlier starts too: what follows is new to it."""
 

@@ -70,6 +70,8 @@ class Enter(Data):
 
     thread_id: str
     visit: Entering
+    again: bool = False
+    """Whether the run has asked before: then it waits for a thread that nobody serves, as for any worker."""
 
 
 class ReadMemory(Data):

@@ -32,8 +32,12 @@ from holdfast.worker.server import EmbeddedServer
 from tests.support.life_shapes import ALL_TOOLS, SHAPES_OF_ALL
 from tests.support.shapes import Play, Shape
 from tests.support.stage import endpoints
+from tests.support.thread_shapes import THREAD_SHAPES
 
 HISTORIES = Path(__file__).parent / "histories"
+THREADS = HISTORIES / "threads"
+"""Those of threads themselves; all others are of runs."""
+_SHAPES = SHAPES_OF_ALL | THREAD_SHAPES
 SOMEBODY = "worker@host"
 SECONDS = 60.0
 _AT_ONCE = 4
@@ -76,11 +80,26 @@ async def record(name: str, shape: Shape, address: str) -> dict[str, str]:
                 print(f"{name}: {type(error.cause).__name__}: {error.cause}")
             except TimeoutError:
                 raise TimeoutError(f"{name} did not end: {await play.run.describe()}") from None
-    links: dict[str, list[HistoryEvent]] = {}
-    async for line in read(client, play.name):
-        links.setdefault(line.link, []).append(line.event)
-    texts = [_text(name, WorkflowHistory(play.name, events)) for events in links.values()]
+    links = await (_links_of_thread if name in THREAD_SHAPES else _links)(client, play.name)
+    texts = [_text(name, WorkflowHistory(play.name, events)) for events in links]
     return {(name if number == len(texts) else f"{name}.{number}"): text for number, text in enumerate(texts, 1)}
+
+
+async def _links(client: Client, run_id: str) -> list[list[HistoryEvent]]:
+    links: dict[str, list[HistoryEvent]] = {}
+    async for line in read(client, run_id):
+        links.setdefault(line.link, []).append(line.event)
+    return list(links.values())
+
+
+async def _links_of_thread(client: Client, workflow_id: str) -> list[list[HistoryEvent]]:
+    links: list[list[HistoryEvent]] = []
+    link: str | None = None
+    while link or not links:
+        history = await client.get_workflow_handle(workflow_id, run_id=link).fetch_history()
+        links.insert(0, list(history.events))
+        link = history.events[0].workflow_execution_started_event_attributes.continued_execution_run_id
+    return links
 
 
 def _text(name: str, history: WorkflowHistory) -> str:
@@ -117,7 +136,7 @@ def _payloads(value: Any) -> list[str]:
 
 
 def _worker(client: Client, name: str, model_url: str) -> Worker:
-    shape = SHAPES_OF_ALL[name]
+    shape = _SHAPES[name]
     settings = Settings(
         task_queue=name,
         endpoints=endpoints(model_url),
@@ -139,18 +158,18 @@ async def _server(attributes: dict[str, str]) -> AsyncIterator[str]:
 async def _record_all(names: list[str]) -> None:
     wrong = {"AgentName": "Int"}  # registered with another type: a worker then does without all of them
     gate = asyncio.Semaphore(_AT_ONCE)
-    HISTORIES.mkdir(exist_ok=True)
+    THREADS.mkdir(parents=True, exist_ok=True)
     warm_up()
     async with _server(wire.SEARCH_ATTRIBUTES) as searchable, _server(wrong) as unsearchable:
 
         async def write(name: str) -> None:
-            shape = SHAPES_OF_ALL[name]
+            shape, folder = _SHAPES[name], THREADS if name in THREAD_SHAPES else HISTORIES
             async with gate:
                 links = await record(name, shape, searchable if shape.searchable else unsearchable)
-            for old in HISTORIES.glob(f"{name}.*json"):
+            for old in folder.glob(f"{name}.*json"):
                 old.unlink()
             for link, text in links.items():
-                (HISTORIES / f"{link}.json").write_text(text)
+                (folder / f"{link}.json").write_text(text)
                 print(f"{link}: {len(text):,} characters")
 
         async with asyncio.TaskGroup() as group:
@@ -170,7 +189,7 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["--worker"]:
         asyncio.run(_serve(*arguments[1:]))
     else:
-        asyncio.run(_record_all(arguments or list(SHAPES_OF_ALL)))
+        asyncio.run(_record_all(arguments or list(_SHAPES)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Any
 
 import temporalio.worker
+from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.plugin import SimplePlugin
@@ -32,6 +33,7 @@ from holdfast.activities.threads import ThreadActivities
 from holdfast.activities.tools import activity_of
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
+from holdfast.client.presence import pollers
 from holdfast.client.recall import ended, recall
 from holdfast.tools import Tool
 from holdfast.worker.attributes import register
@@ -159,6 +161,7 @@ class _Parts:
             past.past,
             ended,
             cache,
+            served=_served,
             task_queue=settings.thread_task_queue,
             continue_after=(settings.continue_after_events, settings.continue_after_bytes),
         )
@@ -176,6 +179,10 @@ class _Parts:
             threads.collect,
             *(activity_of(tool, scrub, loops) for tool in registry.tools.values()),
         ]
+
+
+async def _served(client: Client, task_queue: str) -> bool:
+    return bool(await pollers(client, task_queue))
 
 
 def _litellm(settings: Settings) -> Complete:

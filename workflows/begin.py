@@ -15,8 +15,8 @@ from holdfast.errors import InputInvalid
 from holdfast.request import After, RunRequest
 from holdfast.workflows import options
 from holdfast.workflows.hands import Hands
+from holdfast.workflows.in_thread import join
 from holdfast.workflows.state import RunState
-from holdfast.workflows.thread_state import join
 
 
 async def begin(hands: Hands, request: RunRequest) -> RunState:

@@ -12,7 +12,8 @@ from holdfast import ids, wire
 from holdfast.bounds import summary
 from holdfast.calls import Restored
 from holdfast.carried import Reference
-from holdfast.message import Message
+from holdfast.message import Message, whole_turns
+from holdfast.request import RunRequest
 from holdfast.run import Status
 from holdfast.threads import Enter, Entering, ReadMemory, TurnGiven, Visit
 from holdfast.workflows import options
@@ -25,34 +26,66 @@ _LAST_DOUBT = 3600.0
 """Seconds of waiting after which the run asks for its turn again: somebody may have deleted the thread."""
 
 
+def join(state: RunState, request: RunRequest, run_id: str) -> None:
+    """Make a run that begins one of its thread's: what it takes over from a closed link counts as handed over.
+
+    A fork's beginning does too, in a thread that has other memories; in an empty one it becomes the memory.
+    """
+    if request.carried is not None:
+        return
+    state.awaits_thread = request.thread_id
+    if request.thread_id is None:
+        return
+    if request.after is not None and request.after.workflow_id not in (None, run_id):
+        state.memory = Reference(length=0, digest="")
+    if state.memory is not None:
+        state.handed_over = whole_turns(state.transcript.messages)
+
+
 async def take_turn(live: Live, state: RunState) -> None:
-    """Wait for the run's turn, where it has a thread, and bring over what the thread remembers."""
+    """Wait for the run's turn, where it has a thread, and bring over what the thread remembers.
+
+    Where the link becomes crowded before that, the run still awaits its thread: the next link asks again, and keeps
+    the place that it has.
+    """
     thread_id = state.awaits_thread
     if thread_id is None:
         return
     live.entered = True
-    doubt, turn = _FIRST_DOUBT, None
+    turn = await _turn(live, thread_id)
+    if turn is None:
+        return
+    state.awaits_thread = None
+    live.refresh()
+    await workflow.wait_condition(lambda: state.paused is None or live.hands.stopped is not None or live.crowded)
+    if state.paused is not None and live.crowded and not live.hands.stopped:
+        state.awaits_thread = thread_id
+        return
+    if state.memory is None:
+        await _read(live, state, ids.thread_workflow_id(thread_id), turn.memory)
+    live.refresh()
+
+
+async def _turn(live: Live, thread_id: str) -> TurnGiven | None:
+    """Return the run's turn once it is given; None where the link is crowded before."""
+    doubt = _FIRST_DOUBT
     await _enter(live, thread_id)
-    while turn is None:
+    while live.turn_given is None:
         live.refresh()
         try:
             await workflow.wait_condition(
-                lambda: live.turn_given is not None or live.hands.stopped is not None,
+                lambda: live.turn_given is not None or live.hands.stopped is not None or live.crowded,
                 timeout=timedelta(seconds=doubt),
                 timeout_summary="thread",
             )
         except TimeoutError:
             doubt = min(_LAST_DOUBT, doubt * 2)
-            await _enter(live, thread_id)
+            await _enter(live, thread_id, again=True)
         if live.hands.stopped:
             raise Stopped
-        turn = live.turn_given
-    state.awaits_thread = None
-    live.refresh()
-    await workflow.wait_condition(lambda: state.paused is None or live.hands.stopped is not None)
-    if state.memory is None:
-        await _read(live, state, ids.thread_workflow_id(thread_id), turn.memory)
-    live.refresh()
+        if live.crowded:
+            break
+    return live.turn_given
 
 
 async def may_finish(live: Live, state: RunState, status: Status) -> bool:
@@ -81,12 +114,12 @@ async def leave(live: Live) -> None:
     live.entered = False
 
 
-async def _enter(live: Live, thread_id: str) -> None:
+async def _enter(live: Live, thread_id: str, *, again: bool = False) -> None:
     request = live.request
     after = request.after if request else None
     own = after is not None and after.workflow_id in (None, workflow.info().workflow_id)
     asking = Entering(**_visit().model_dump(), after=after.run if after is not None and own else None)
-    asked = Enter(thread_id=thread_id, visit=asking)
+    asked = Enter(thread_id=thread_id, visit=asking, again=again or request is None or request.carried is not None)
     await live.hands.call(wire.THREAD_ENTER, asked.wire(), summary=summary(thread_id), **options.thread_enter())
 
 

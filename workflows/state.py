@@ -95,6 +95,7 @@ class RunState:
             memory=carried.memory,
             own_from=carried.own_from,
             handed_over=carried.handed_over,
+            awaits_thread=carried.awaits_thread,
         )
         state._seen = SeenIds(carried.seen)
         restored = [Message.recorded(each) for each in messages]
@@ -332,6 +333,7 @@ class RunState:
             memory=self.memory,
             own_from=self.own_from,
             handed_over=self.handed_over,
+            awaits_thread=self.awaits_thread,
             **more,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,7 +20,9 @@ from holdfast.workflows import options, pages
 from holdfast.workflows.outcomes import named
 from holdfast.workflows.thread_state import Gather, Give, Rest, ThreadState
 
-_RESTORE_REST = timedelta(seconds=10)
+_FIRST_RESTORE_REST = 10.0
+_LAST_RESTORE_REST = 3600.0
+"""Seconds between two attempts to bring the memory over; longer each time, for the link before may be gone for good."""
 
 
 # Not sandboxed for the reasons of `AgentRun`. Unlike a run, a thread never fails of a bug of ours: its memory is in its
@@ -122,6 +123,7 @@ class AgentThread:
         """Bring the memory over, piece by piece, however long it takes: there is no other copy."""
         messages: list[dict[str, Any]] = []
         start: int | None = 0 if carried.memory.length else None
+        rest = _FIRST_RESTORE_REST
         while start is not None:
             own = workflow.info().workflow_id
             asked = ReadMemory(workflow_id=own, link=carried.link, start=start, memory=carried.memory)
@@ -132,7 +134,8 @@ class AgentThread:
                 )
             except ActivityError as error:
                 workflow.logger.warning("thread.not_restored", extra={"error": named(error).message[:500]})
-                await workflow.sleep(_RESTORE_REST)
+                await workflow.sleep(rest)
+                rest = min(_LAST_RESTORE_REST, rest * 2)
                 continue
             piece = Restored.recorded(found)
             messages += piece.messages

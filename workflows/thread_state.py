@@ -10,30 +10,14 @@ from holdfast.agent import Compaction, ModelSettings
 from holdfast.bounds import THREAD_QUEUE_MAX
 from holdfast.calls import Compact
 from holdfast.carried import Reference
-from holdfast.message import Message, Transcript, Usage, is_summary, whole_turns
-from holdfast.request import RunRequest
+from holdfast.message import Message, Transcript, Usage, is_summary
 from holdfast.threads import Collect, Collected, CompactThread, Entering, Holding, ThreadCarried, TurnGiven, Visit
 from holdfast.workflows import compaction
-from holdfast.workflows.state import RunState
 
 _FIRST_LOOK_SECONDS = 2.0
 _LONGEST_REST_SECONDS = 60.0
 _ATTEMPTS = 20
 """Times that a run's end is looked for and the answer fails, before the thread goes on without what it has said."""
-
-
-def join(state: RunState, request: RunRequest, run_id: str) -> None:
-    """Make a run that begins one of its thread's: what it takes over from a closed link counts as handed over.
-
-    A fork's beginning does too, in a thread that has other memories; in an empty one it becomes the memory.
-    """
-    if request.thread_id is None or request.carried is not None:
-        return
-    state.awaits_thread = request.thread_id
-    if request.after is not None and request.after.workflow_id not in (None, run_id):
-        state.memory = Reference(length=0, digest="")
-    if state.memory is not None:
-        state.handed_over = whole_turns(state.transcript.messages)
 
 
 @dataclass(frozen=True)

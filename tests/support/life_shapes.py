@@ -196,6 +196,16 @@ async def _wait_in_thread(play: Play) -> None:
     await holder.signal("interrupt")
 
 
+async def _crowd_in_thread(play: Play) -> None:
+    holder = play.run
+    await waits(play)
+    await asyncio.sleep(0.2)
+    await waits(play)
+    await _go_behind(play)
+    await _crowd(play)
+    await holder.signal("interrupt")
+
+
 async def _interrupt_in_thread(play: Play) -> None:
     await waits(play)
     await asyncio.sleep(0.2)
@@ -324,6 +334,9 @@ LIFE_SHAPES: dict[str, Shape] = {
         turns(call(_ASK), say("Never.")), PERSONS, before=_begin_thread, during=_interrupt_in_thread
     ),
     "again-in-a-thread": Shape(_busy_once, PERSONS, before=_begin_thread, during=_again_in_thread),
+    "continued-in-a-thread": Shape(
+        _asks_once, PERSONS, before=_begin_thread, during=_crowd_in_thread, continue_after_events=15
+    ),
     "forked": Shape(turns(call(_ADD), call(_ADD), say("3.")), during=_fork),
 }
 SHAPES_OF_ALL = SHAPES | LIFE_SHAPES

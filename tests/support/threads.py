@@ -11,6 +11,7 @@ from temporalio.service import RPCError
 
 from holdfast import Agent, Compaction, Limits, ask_user, tool
 from holdfast.worker.scripted import ChatRequest, Reply, call, fail, say
+from tests.support.shapes import Play
 from tests.support.stage import DEADLINE, MODEL, Stage
 
 
@@ -79,7 +80,7 @@ async def question(run: WorkflowHandle[Any, Any]) -> str:
     return str(told["waiting_for"][-1]["id"])
 
 
-async def idle(at: Stage, thread: str) -> list[dict[str, Any]]:
+async def idle(at: Stage | Play, thread: str) -> list[dict[str, Any]]:
     """Wait until nobody has the thread's turn, and return what it remembers."""
     handle = at.client.get_workflow_handle(f"thread:{thread}")
     await until(lambda: handle.query("status"), lambda told: told["holder"] is None and not told["queue"])

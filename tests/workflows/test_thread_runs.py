@@ -12,7 +12,7 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from tests.support.processes import temporal
 from tests.support.stage import Stage, result, stage, timeline
-from tests.support.threads import AGENTS, idle, is_waiting, question, script, seen, start, until
+from tests.support.threads import AGENTS, idle, is_waiting, question, script, seen, start, status, until
 
 
 @pytest.fixture
@@ -126,6 +126,42 @@ async def test_a_run_that_continues_as_new_keeps_its_turn(address: str, thread: 
         folded, events = await timeline(at.client, run.id)
         assert [each.type for each in events].count("run_continued") > 1
         assert [each.wire() for each in folded.messages] == memory[:-2]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_run_that_waits_for_its_turn_continues_as_new_and_hears_every_message(
+    address: str, thread: str, paused: bool
+) -> None:
+    async with stage(address, script, AGENTS, continue_after_events=30) as at:
+        await result(await start(at, thread, 'say("First.")'))
+        holder = await start(at, thread, 'call(("ask_user", {"question": "?"}))', 'say("Second.")')
+        asked = await question(holder)
+        run = await start(at, thread, 'say("Third.")')
+        await is_waiting(run)
+        first_link = (await run.describe()).run_id
+        behind = await start(at, thread, 'say("Fourth.")')
+        await is_waiting(behind)
+        if paused:  # then it holds its turn, and has not read the memory
+            await run.signal("pause")
+            await holder.execute_update("answer", {"question_id": asked, "text": "yes"})
+            await status(run, lambda told: told["status"] == "paused" and not told["waiting_for"])
+        for number in range(60):
+            await run.signal("append_message", {"text": f"message {number}", "id": str(number)})
+        await until(run.describe, lambda told: told.run_id != first_link)
+        if paused:
+            await run.signal("resume")
+        else:
+            await is_waiting(run)
+            await holder.execute_update("answer", {"question_id": asked, "text": "yes"})
+        assert (await result(run)).final_text == "Third."
+        assert (await result(behind)).final_text == "Fourth."
+        texts = seen(at)
+        heard = [f"message {number}" for number in range(60)]
+        assert [text for text in texts if text.startswith("message")] == heard
+        assert texts.index("First.") < texts.index("Second.") < texts.index("message 0") < texts.index("Third.")
+        folded, events = await timeline(at.client, run.id)
+        assert "run_continued" in [each.type for each in events]
+        assert [each.wire() for each in folded.messages] == (await idle(at, thread))[:-2]
 
 
 async def test_a_run_that_is_reset_while_it_has_its_turn_keeps_it(at: Stage, thread: str) -> None:

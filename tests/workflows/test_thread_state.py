@@ -17,7 +17,8 @@ from holdfast.carried import Carried, Reference
 from holdfast.message import Transcript, tool_message, user_message, whole_turns
 from holdfast.request import After, RunRequest
 from holdfast.threads import Collected, CompactThread, Entering, ThreadCarried, Visit
-from holdfast.workflows.thread_state import Gather, Give, Rest, ThreadState, join
+from holdfast.workflows.in_thread import join
+from holdfast.workflows.thread_state import Gather, Give, Rest, ThreadState
 from tests.workflows.states import fresh, roles, settle, turn
 
 AGENT = Agent(name="demo", model="m")

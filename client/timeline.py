@@ -91,6 +91,8 @@ class Timeline(ActivityFold):
             self.request = request
         if first or request.carried is None:
             self._tell(told.started(request, again=request.after is not None))
+        if request.append_message is not None:
+            self._appended(request.append_message)
 
     async def _signaled(self, event: HistoryEvent) -> None:
         signal = event.workflow_execution_signaled_event_attributes
@@ -98,15 +100,10 @@ class Timeline(ActivityFold):
         try:
             match signal.signal_name:
                 case wire.APPEND_MESSAGE:
-                    message = UserMessage.read(given)
-                    if self._repeated(message):
-                        return
-                    self.unread += [message] if self.state is None else []
-                    news: Told = ("user_added_message", one_line(message.text), message.wire())
-                    self._say(lambda state: state.receive(message), news)
+                    self._appended(UserMessage.read(given))
                 case wire.PAUSE:
                     reason = Reason.read(given).reason
-                    news = ("paused", one_line(reason or "paused"), {"reason": reason})
+                    news: Told = ("paused", one_line(reason or "paused"), {"reason": reason})
                     self._say(lambda state: state.pause(reason), self._held(news, paused=True))
                 case wire.RESUME:
                     reason = Reason.read(given).reason
@@ -120,9 +117,13 @@ class Timeline(ActivityFold):
         except InputInvalid:
             return  # the workflow dropped it as well
 
-    def _repeated(self, message: UserMessage) -> bool:
-        """Say whether a message came twice before there was a state to tell."""
-        return self.state is None and message.id is not None and not self._early_seen.take(message.id)
+    def _appended(self, message: UserMessage) -> None:
+        """Take a message; one that came twice before there was a state to tell counts once as well."""
+        if self.state is None and message.id is not None and not self._early_seen.take(message.id):
+            return
+        self.unread += [message] if self.state is None else []
+        news: Told = ("user_added_message", one_line(message.text), message.wire())
+        self._say(lambda state: state.receive(message), news)
 
     def _held(self, news: Told, *, paused: bool) -> Told | None:
         """Leave out what says nothing new, before there is a state to tell: a second pause, a resume of no pause."""

@@ -164,8 +164,10 @@ def _shortened(past: Past, length: int) -> Past:
     """Keep so many messages; InputInvalid where there are fewer, or where calls would be parted from their results."""
     if length > len(past.messages):
         raise InputInvalid({"after.length": f"is {length}, but there are {len(past.messages)} messages"})
-    if length == len(past.messages):
-        return past
+    read = len(past.messages) - past.carried.inbox
+    if length >= read:
+        fewer = past.carried.model_copy(update={"inbox": length - read})
+        return replace(past, messages=past.messages[:length], carried=fewer)
     if past.messages[length]["role"] == "tool":
         raise InputInvalid({"after.length": f"{length} messages would part tool calls from their results"})
     told = {"inbox": 0, "turn": OpenTurn(), "context_tokens": 0, "own_from": min(length, past.carried.own_from)}

@@ -22,6 +22,8 @@ PREVIEW_MAX_BYTES = 1024
 """One tool output inside a run's result."""
 PREVIEWS_MAX_BYTES = 128 * 1024
 """All tool outputs inside a run's result together; the latest are kept."""
+RESULT_TEXT_MAX_BYTES = 256 * 1024
+"""The JSON form of the last text inside a run's result, which only control characters can bring beyond it."""
 EXECUTIONS_MAX = 2_000
 """Tool executions inside a run's result; the latest are kept, and `state_snapshot` counts them all."""
 PAGE_MAX_BYTES = 1024 * 1024

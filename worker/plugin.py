@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import gc
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -44,6 +43,7 @@ from holdfast.workflows.thread import AgentThread
 _STICKY = timedelta(seconds=1)
 _THROTTLE = timedelta(milliseconds=400)
 _IMPORT_SECONDS = 5.0
+_LOOK_SECONDS = 0.02
 
 
 class HoldfastPlugin(SimplePlugin):
@@ -115,9 +115,10 @@ async def _end_of(importing: threading.Thread) -> None:
 
     At interpreter exit, no executor takes work any more; so this looks now and then.
     """
-    deadline = time.monotonic() + _IMPORT_SECONDS
-    while importing.is_alive() and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)
+    for _ in range(int(_IMPORT_SECONDS / _LOOK_SECONDS)):
+        if not importing.is_alive():
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 class _Threads(ThreadPoolExecutor):

@@ -81,8 +81,14 @@ class Conversation:
     def push(self) -> tuple[Pushed, ...]:
         """Return the messages that no activity can have fed to a worker, if they are few; they are pushed once."""
         unfed, self._unfed = self._unfed, {}
-        pushed = tuple(Pushed(index=index, message=message.wire()) for index, message in sorted(unfed.items()))
-        return () if sum(json_size(each.message) for each in pushed) > PUSH_MAX_BYTES else pushed
+        pushed, room = [], PUSH_MAX_BYTES
+        for index, message in sorted(unfed.items()):
+            form = message.wire()
+            room -= json_size(form)
+            if room < 0:  # here and not after the last: there may be thousands, and a workflow task has two seconds
+                return ()
+            pushed.append(Pushed(index=index, message=form))
+        return tuple(pushed)
 
     def page(self, start: int, stop: int | None) -> Page:
         """Return messages from `start` to `stop`, as many as fit into 1 MB."""

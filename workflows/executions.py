@@ -10,7 +10,6 @@ from holdfast.bounds import (
     EXECUTIONS_MAX,
     PREVIEW_MAX_BYTES,
     PREVIEWS_MAX_BYTES,
-    cut,
     cut_json,
     json_size,
 )
@@ -58,10 +57,10 @@ class Executions:
             output = cut_json(tool_text(output), PREVIEW_MAX_BYTES)
         error = None
         if outcome.error is not None:
-            error = cut(f"{outcome.error_type}: {outcome.error}", PREVIEW_MAX_BYTES)
+            error = cut_json(f"{outcome.error_type}: {outcome.error}", PREVIEW_MAX_BYTES)
         self._add(
             ToolExecution(
-                tool_name=cut(call.name, 128),
+                tool_name=cut_json(call.name, 128),
                 tool_call_id=call.id,
                 success=outcome.error is None,
                 output=output,

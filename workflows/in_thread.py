@@ -13,6 +13,7 @@ from holdfast.bounds import summary
 from holdfast.calls import Restored
 from holdfast.carried import Reference
 from holdfast.message import Message
+from holdfast.run import Status
 from holdfast.threads import Enter, Entering, ReadMemory, TurnGiven, Visit
 from holdfast.workflows import options
 from holdfast.workflows.hands import Stopped
@@ -54,8 +55,21 @@ async def take_turn(live: Live, state: RunState) -> None:
     live.refresh()
 
 
+async def may_finish(live: Live, state: RunState, status: Status) -> bool:
+    """Leave the thread before the end is shown; False where a message came meanwhile that the run is to answer.
+
+    What stays unread at another end is read once the run is started again.
+    """
+    known = live.entered
+    await leave(live)
+    if status != "completed" or not state.inbox or live.hands.stopped:
+        return True
+    live.entered = known
+    return False
+
+
 async def leave(live: Live) -> None:
-    """Tell the thread that the run has ended; a thread that is gone need not know."""
+    """Tell the thread that the run is about to end; a thread that is gone need not know."""
     request = live.request
     if request is None or request.thread_id is None or not live.entered:
         return
@@ -64,6 +78,7 @@ async def leave(live: Live) -> None:
         await thread.signal(wire.LEAVE, _visit().wire())
     except FailureError as error:
         workflow.logger.info("thread.not_left", extra={"error": str(error)[:500]})
+    live.entered = False
 
 
 async def _enter(live: Live, thread_id: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio import workflow
 
-from holdfast.bounds import cut
+from holdfast.bounds import RESULT_TEXT_MAX_BYTES, cut, cut_json
 from holdfast.carried import Carried
 from holdfast.request import RunRequest
 from holdfast.run import TERMINAL, RunResult, Status
@@ -31,7 +31,7 @@ class Live:
         self.turn_given: TurnGiven | None = None
         """What the run's thread has said, once it is its turn."""
         self.entered = False
-        """Whether the thread may know of the run."""
+        """Whether the thread may know of the run, and not that it is about to end."""
         self.signals = 0
         self.updates = 0
         self._early: list[Callable[[RunState], object]] = []
@@ -146,7 +146,10 @@ class Live:
             workflow.set_current_details(details.page(self.state, self.status))
 
     def result(self, status: Status, **fields: Any) -> RunResult:
-        """Return what the run leaves."""
+        """Return what the run leaves; its texts are cut where they would not fit into it."""
+        fields |= {
+            name: cut_json(each, RESULT_TEXT_MAX_BYTES) for name, each in fields.items() if isinstance(each, str)
+        }
         state, request = self.state, self.request
         known: dict[str, Any] = {"run_id": workflow.info().workflow_id}
         if request is not None:

@@ -17,7 +17,7 @@ from holdfast.request import RunRequest
 from holdfast.workflows import options
 from holdfast.workflows.admission import Admitted
 from holdfast.workflows.hands import Stopped
-from holdfast.workflows.in_thread import take_turn
+from holdfast.workflows.in_thread import may_finish, take_turn
 from holdfast.workflows.live import Live
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Finish
 from holdfast.workflows.outcomes import from_failure, from_output, named
@@ -49,6 +49,8 @@ async def take_steps(live: Live) -> dict[str, Any]:
                 case CompactContext(compact):
                     await _compact(live, state, compact)
                 case Finish(status, text):
+                    if not await may_finish(live, state, status):
+                        continue
                     live.show(status)
                     return live.result(status, final_text=text, output=text).model_dump(mode="json")
             live.refresh()

@@ -162,16 +162,6 @@ class AgentRun:
         return self._live.state.loaded.agent.wire()
 
     async def _work(self, given: Any, more: tuple[Any, ...]) -> dict[str, Any]:
-        """Run to whatever end, and leave the thread."""
-        try:
-            result = await self._worked(given, more)
-        except ApplicationError:
-            await in_thread.leave(self._live)
-            raise
-        await in_thread.leave(self._live)
-        return result
-
-    async def _worked(self, given: Any, more: tuple[Any, ...]) -> dict[str, Any]:
         live = self._live
         try:
             if more:
@@ -182,26 +172,28 @@ class AgentRun:
             live.begin(state, live.request.carried)
             return await take_steps(live)
         except Stopped:
-            return self._stopped()
+            return await self._stopped()
         except InputInvalid as error:
-            raise self._failed(RunError(type="InputInvalid", message=cut(str(error)))) from None
+            raise await self._failed(RunError(type="InputInvalid", message=cut(str(error)))) from None
         except ActivityError as error:
             if live.hands.stopped:
-                return self._stopped()
-            raise self._failed(named(error)) from None
+                return await self._stopped()
+            raise await self._failed(named(error)) from None
         except OUR_BUGS as error:
-            raise self._failed(RunError(type=type(error).__name__, message=cut(str(error)))) from None
+            raise await self._failed(RunError(type=type(error).__name__, message=cut(str(error)))) from None
 
-    def _stopped(self) -> dict[str, Any]:
+    async def _stopped(self) -> dict[str, Any]:
         """Return an interrupted run's result; a cancelled one's is nobody's to read."""
         live, state = self._live, self._live.state
+        await in_thread.leave(live)
         if live.hands.stopped != "interrupted":
             return {}
         live.show("interrupted")
         text = (state.partial_text or state.last_text()) if state else ""
         return live.result("interrupted", final_text=text).model_dump(mode="json")
 
-    def _failed(self, error: RunError) -> ApplicationError:
+    async def _failed(self, error: RunError) -> ApplicationError:
+        await in_thread.leave(self._live)
         self._live.show("failed")
         result = self._live.result("failed", final_text=error.message, error=error)
         return ApplicationError(error.message, result.model_dump(mode="json"), type=error.type, non_retryable=True)

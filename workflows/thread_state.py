@@ -72,6 +72,9 @@ class Holder:
     """The memory as it was when the turn was given."""
     told: bool = False
     left: bool = False
+    """Whether it has said that it is about to end; a message that came meanwhile may keep it."""
+    left_again: bool = False
+    """Whether it has said so while its end was waited for."""
     look_at: float | None = None
     """When to see whether it has ended, in seconds since the epoch."""
     rest: float = _FIRST_LOOK_SECONDS
@@ -131,12 +134,13 @@ class ThreadState:
         return True
 
     def left(self, visit: Visit) -> None:
-        """Note that a run has ended, or is about to."""
+        """Note that a run has ended, or is about to; it may say so again, if it went on meanwhile."""
         self.version += 1
         self.queue = [each for each in self.queue if each.key != visit.key]
-        if self.holder is not None and self.holder.visit.key == visit.key and not self.holder.left:
-            self.holder.visit, self.holder.left = visit, True
-            self.holder.look_at, self.holder.rest = None, _FIRST_LOOK_SECONDS
+        holder = self.holder
+        if holder is not None and holder.visit.key == visit.key:
+            holder.visit, holder.left, holder.left_again = visit, True, holder.left
+            holder.look_at, holder.rest = None, _FIRST_LOOK_SECONDS
 
     # What to do next
 
@@ -161,6 +165,8 @@ class ThreadState:
 
     def to_collect(self, visit: Visit, *, wait: bool) -> Collect:
         """Return what to ask for; only while the memory is not being compacted."""
+        if self.holder is not None:
+            self.holder.left_again = False
         return Collect(visit=visit, memory=self.reference, wait=wait)
 
     # What was done
@@ -176,10 +182,10 @@ class ThreadState:
             self.left(self.holder.visit)
 
     def not_ended(self, now: float) -> None:
-        """Look again after a while: 2 seconds at first, at last every minute."""
+        """Look again after a while: 2 seconds at first, at last every minute. A run that had left has gone on."""
         if self.holder is not None:
-            self.holder.look_at = now + self.holder.rest
-            self.holder.rest = min(_LONGEST_REST_SECONDS, self.holder.rest * 2)
+            self.holder.left = self.holder.left_again
+            self._look_later(self.holder, now)
 
     def not_collected(self, now: float) -> bool:
         """Try again after a while; False once that was done often enough, and the thread goes on without."""
@@ -189,7 +195,7 @@ class ThreadState:
         if self.holder.failures >= _ATTEMPTS:
             self.holder = None
             return False
-        self.not_ended(now)
+        self._look_later(self.holder, now)
         return True
 
     def collected(self, found: Collected, messages: Iterable[dict[str, Any]]) -> None:
@@ -292,6 +298,10 @@ class ThreadState:
             "usage": self.usage.model_dump(),
             "created_at": self.created_at,
         }
+
+    def _look_later(self, holder: Holder, now: float) -> None:
+        holder.look_at = now + holder.rest
+        holder.rest = min(_LONGEST_REST_SECONDS, holder.rest * 2)
 
     def _remember(self, messages: Iterable[Message]) -> None:
         self.memory = Transcript()

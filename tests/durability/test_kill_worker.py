@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
@@ -156,4 +157,5 @@ async def _compare(
         assert transcript == await expected
         at.check()
         assert max(at.recoveries) <= SOON
+        assert statistics.median(at.recoveries) <= HEARTBEAT_SECONDS + 1.5
         return at

@@ -155,6 +155,19 @@ async def test_messages_that_nobody_had_read_are_read_by_the_next_seq(at: Stage)
     await same_everywhere(at, met.run.id)
 
 
+async def test_unread_messages_may_be_left_out_and_what_had_ended_is_kept_all_the_same(at: Stage) -> None:
+    met = await begin(at, all_of("note", "hold"), done)
+    await settled(met, "note")
+    await met.play.has_run("hold")
+    await met.run.signal("append_message", {"text": "unread", "id": "m1"})
+    await stopped(met)
+    met.play.gate.set()
+    after = {"run": met.link, "length": 2}
+    ended = await result(await at.start("player", run_id=met.run.id, after=after))
+    assert (ended.final_text, met.play.tools) == (f"Done: {met.play.key}", {"note": 1, "hold": 2})
+    await same_everywhere(at, met.run.id)
+
+
 async def test_limits_count_afresh_in_each_seq(at: Stage) -> None:
     met = await begin(at, calls("note"), calls("note", number=1), calls("note", number=2), done, agent="twice")
     first = await result(met.run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holdfast import Agent, ToolContext, tool
+from holdfast.bounds import json_size
 from holdfast.worker.scripted import ChatRequest, Reply, call, say
 from tests.support.stage import MODEL, stage, timeline
 
@@ -26,6 +27,14 @@ def _two_then_answer(request: ChatRequest) -> Reply:
     if request.turn == 0:
         return call(("double", {"number": 21}), ("shout", {"text": "hi"}))
     return say("done")
+
+
+async def test_an_answer_that_takes_six_times_its_size_in_json_fits_into_the_result(address: str) -> None:
+    async with stage(address, lambda _: say("\x01" * 140_000), [Agent(name="loud", model=MODEL)]) as at:
+        ended = await at.run("loud", message="Go")
+        assert ended.status == "completed"
+        assert json_size(ended.final_text) <= 256 * 1024
+        assert json_size(ended.output) <= 256 * 1024
 
 
 async def test_tools_run_and_their_results_reach_the_model_in_the_order_of_the_calls(address: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from holdfast import Compaction
 from holdfast.carried import Outcome
 from holdfast.request import UserMessage
 from holdfast.workflows.moves import Finish

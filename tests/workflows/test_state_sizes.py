@@ -85,6 +85,15 @@ def test_the_latest_2000_executions_are_kept_and_all_are_counted() -> None:
     assert json_size([each.wire() for each in state.executions]) < 1024 * KILOBYTE
 
 
+def test_2000_calls_of_tools_with_names_of_control_characters_fit_into_a_result() -> None:
+    state = fresh(max_steps=1000, max_model_calls=1000)
+    for step in range(1, 64):
+        ask(state)
+        state.record(turn(step, *["\x01" * 200] * 32))
+    assert len(state.executions) == 2000
+    assert json_size([each.wire() for each in state.executions]) < 1024 * KILOBYTE
+
+
 @pytest.mark.parametrize("text", ["x", "x" * 1000, "é" * 100_000, '"' * 120_000])
 def test_pages_are_at_most_one_megabyte_and_together_the_whole_transcript(text: str) -> None:
     state = fresh()

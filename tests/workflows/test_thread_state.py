@@ -125,6 +125,23 @@ def test_while_others_wait_the_holder_is_looked_after_ever_more_seldom() -> None
     assert state.next_move(now) == Gather(visit("a", link="a-last"), wait=True)
 
 
+def test_a_run_that_has_left_and_goes_on_keeps_its_turn_and_is_seen_to_at_once_when_it_leaves_again() -> None:
+    state = ThreadState()
+    state.enter(entering("a"))
+    give(state)
+    state.left(visit("a"))
+    state.to_collect(visit("a"), wait=True)
+    state.not_ended(100.0)
+    assert (state.leaving, state.next_move(100.0)) == (False, Rest(None))
+    state.left(visit("a", link="a-2"))
+    assert state.next_move(100.0) == Gather(visit("a", link="a-2"), wait=True)
+    state.to_collect(visit("a"), wait=True)
+    state.left(visit("a", link="a-3"))
+    state.not_ended(120.0)  # what was found before it left once more
+    assert (state.leaving, state.next_move(120.0)) == (True, Rest(2.0))
+    assert state.next_move(122.0) == Gather(visit("a", link="a-3"), wait=True)
+
+
 def test_a_run_that_starts_again_has_ended_before_at_the_link_that_it_names() -> None:
     state = ThreadState()
     for name in "ab":

@@ -17,6 +17,7 @@ from holdfast.client.base import RunCalls
 from holdfast.client.history import read
 from holdfast.client.rpc import translated
 from holdfast.client.start import Start
+from holdfast.client.timeline import fitting
 from holdfast.client.views import RunSummary, summarize, summarize_run
 from holdfast.errors import HoldfastError, InputInvalid, RunNotFound, field_errors
 from holdfast.request import After, RunRequest, UserMessage
@@ -137,7 +138,7 @@ async def _status_of(temporal: temporalio.client.Client, description: WorkflowEx
     if description.status != WorkflowExecutionStatus.COMPLETED:
         return summarize(description).status
     handle = temporal.get_workflow_handle(description.id, run_id=description.run_id)
-    with translated(temporal, description.id):
+    with translated(temporal, description.id), fitting(description.id, description.history_length):
         return RunResult.recorded(await handle.result(follow_runs=False)).status
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from temporalio.api.enums.v1 import EventType as Kind
@@ -14,7 +16,7 @@ from holdfast.client.fold_activities import OURS, ActivityFold
 from holdfast.client.history import Line
 from holdfast.client.spans import time_of
 from holdfast.client.told import Told
-from holdfast.errors import InputInvalid
+from holdfast.errors import HoldfastError, InputInvalid
 from holdfast.event import Event
 from holdfast.request import Answer, Decision, Reason, RunRequest, UserMessage
 from holdfast.run import RunError, RunResult
@@ -25,13 +27,31 @@ from holdfast.workflows.seen import SeenIds
 _UPDATES = (Kind.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED, Kind.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED)
 
 
+@contextmanager
+def fitting(run_id: str, event_id: int) -> Iterator[None]:
+    """Raise HoldfastError where a history does not fit what this version makes of it."""
+    try:
+        yield
+    except HoldfastError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise HoldfastError(f"the history of run {run_id!r} is of another version at event {event_id}") from error
+
+
 class Timeline(ActivityFold):
     """Folds a run's history, line by line, into events, and into the run's state as the workflow had it."""
 
     async def add(self, line: Line) -> list[Event]:
-        """Take one line of history, and return the events that it tells of (often none)."""
+        """Take one line of history, and return the events that it tells of (often none).
+
+        HoldfastError for one that does not fit what came before.
+        """
         self._line, self._made = line, []
-        event = line.event
+        with fitting(self._run_id or line.link, line.event.event_id):
+            await self._add(line.event)
+        return self._made
+
+    async def _add(self, event: HistoryEvent) -> None:
         if self._expired and self._task_done and event.event_type not in _UPDATES:
             self.finish_task()
         match event.event_type:
@@ -71,7 +91,6 @@ class Timeline(ActivityFold):
                 self._activity_cancelled(event.activity_task_canceled_event_attributes.scheduled_event_id)
             case _:
                 await self._closed(event)
-        return self._made
 
     async def _started(self, event: HistoryEvent) -> None:
         started = event.workflow_execution_started_event_attributes

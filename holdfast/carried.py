@@ -58,7 +58,8 @@ class Awaited(Data):
     """A call of an open turn that waits for a person or for a time."""
 
     call_id: str
-    waits: Literal["approval", "answer", "timer"]
+    waits: Literal["approval", "answer", "timer"] | None = None
+    """None where a version that did not say so has handed it on."""
     until: float | None = None
     """Seconds since the epoch."""
 

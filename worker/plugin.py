@@ -9,13 +9,14 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import NoneType
 from typing import Any
 
 import temporalio.worker
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import WorkerConfig, WorkflowRunner
+from temporalio.worker import UnsandboxedWorkflowRunner, WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from holdfast import wire
@@ -35,6 +36,7 @@ from holdfast.client.recall import ended, recall
 from holdfast.tools import Tool
 from holdfast.worker.attributes import register
 from holdfast.worker.discovery import Registry
+from holdfast.worker.queries import ForgetfulRunner
 from holdfast.worker.settings import Settings, read_settings
 from holdfast.workflows.catalog import AgentList
 from holdfast.workflows.run import AgentRun
@@ -80,6 +82,8 @@ class HoldfastPlugin(SimplePlugin):
         if config.get("activity_executor") is None:
             # One for each worker, for a client's plugin serves all of its workers.
             config["activity_executor"] = _Threads(self.settings.max_concurrent_activities, "holdfast-tool")
+        if type(config.get("unsandboxed_workflow_runner")) in (UnsandboxedWorkflowRunner, NoneType):
+            config["unsandboxed_workflow_runner"] = ForgetfulRunner()
         config["sticky_queue_schedule_to_start_timeout"] = _STICKY
         config["max_heartbeat_throttle_interval"] = _THROTTLE
         config["default_heartbeat_throttle_interval"] = _THROTTLE
@@ -96,6 +100,9 @@ class HoldfastPlugin(SimplePlugin):
             warming = threading.Thread(target=self._warm_up, name="holdfast-warm-up", daemon=True)
             warming.start()
         self.search_attributes = await register(worker.client)
+        runner = worker.config(active_config=True).get("unsandboxed_workflow_runner")
+        if isinstance(runner, ForgetfulRunner):
+            runner.serve(worker)
         try:
             await super().run_worker(worker, next)
         finally:

@@ -53,6 +53,8 @@ class Live:
         self._began = (info.get_current_history_length(), info.get_current_history_size())
         started_at = carried.started_at if carried else info.start_time.timestamp()
         self._clock = Clock(state.limits, started_at, carried.active_seconds if carried else 0.0)
+        if self.request is not None and self.request.append_message is not None:
+            state.receive(self.request.append_message)
         early, self._early = self._early, []
         for say in early:
             say(state)

@@ -87,7 +87,7 @@ class SteeringCalls(RunCalls):
         await self._update(run_id, wire.ANSWER, Answer.read({"question_id": question_id, "text": text}))
 
     async def waiting_for(self, run_id: str) -> list[dict[str, Any]]:
-        """Return what a run waits for: approvals, questions and timers, each with the `id` to answer with.
+        """Return what a run waits for: approvals and questions, each with the `id` to answer with, timers, its thread.
 
         Empty for one that waits for nothing or has ended. NoWorker where nobody serves the run.
         """

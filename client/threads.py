@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 from temporalio.client import (
@@ -29,11 +29,16 @@ from holdfast.threads import CompactThread
 if TYPE_CHECKING:
     from holdfast.client.runs import AsyncClient
 
+T = TypeVar("T")
 _QUERY = timedelta(seconds=15)
 _ATTEMPTS = 20
 _PATIENCE = 8
 """Attempts that wait for what a run has said that has just ended."""
 _REST_SECONDS = 0.25
+_COMPACT_SECONDS = 600.0
+"""How long a compaction may take, with all attempts of a slow model."""
+_LOOK_SECONDS = 10.0
+"""Between two looks, meanwhile, whether somebody still serves the thread."""
 
 
 class ThreadSummary(Data):
@@ -73,8 +78,9 @@ class Compaction(Data):
 class AsyncThreads:
     """The threads of a namespace; a thread begins with the first run that names it."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, patience: float = _COMPACT_SECONDS) -> None:
         self._client = client
+        self._patience = patience
 
     async def get(self, thread_id: str) -> Thread:
         """Return a thread as it stands. ThreadNotFound for an unknown one, NoWorker where nobody serves it."""
@@ -109,19 +115,24 @@ class AsyncThreads:
         """Have a model summarise all but the last exchange and the latest `keep_tokens`; that of the last run does.
 
         HoldfastError, which says why, where nothing was done: there are not two turns, no model is known, or its call
-        failed. A run that has its turn is not disturbed. ThreadNotFound, NoWorker.
+        failed; or where no answer has come for ten minutes: it may be done yet. A run that has its turn is not
+        disturbed. ThreadNotFound, NoWorker.
         """
         asked = CompactThread.read({"model": model, "keep_tokens": keep_tokens})
         temporal = await self._client.temporal()
-        handle, _ = await _served(temporal, thread_id)
+        handle, found = await _served(temporal, thread_id)
+        asking = asyncio.ensure_future(handle.execute_update(wire.COMPACT, asked.wire(), result_type=dict))
         try:
             with translated(temporal, handle.id):
-                done = await handle.execute_update(wire.COMPACT, asked.wire(), result_type=dict)
+                done = await _while_polled(temporal, found.task_queue, asking, self._patience)
         except RunNotFound:
             raise ThreadNotFound(thread_id) from None
         except WorkflowUpdateFailedError as error:
             told = error.cause.message if isinstance(error.cause, ApplicationError) else str(error.cause)
             raise HoldfastError(f"thread {thread_id!r} was not compacted: {told}") from None
+        except TimeoutError:
+            told = f"within {self._patience:,.0f} s, and may be compacted yet"
+            raise HoldfastError(f"thread {thread_id!r} was not compacted {told}") from None
         return Compaction.recorded(done)
 
     async def delete(self, thread_id: str) -> None:
@@ -159,6 +170,18 @@ async def _served(temporal: Client, thread_id: str) -> tuple[WorkflowHandle[Any,
             raise NoWorker(found.task_queue)
         await asyncio.sleep(_REST_SECONDS)
     return handle, found
+
+
+async def _while_polled(temporal: Client, task_queue: str, asking: asyncio.Future[T], seconds: float) -> T:
+    """Wait for an answer; NoWorker once nobody polls the thread's queue any more, TimeoutError after so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not (await asyncio.wait([asking], timeout=min(_LOOK_SECONDS, seconds)))[0]:
+                if not await pollers(temporal, task_queue):
+                    raise NoWorker(task_queue)
+            return await asking
+    finally:
+        asking.cancel()
 
 
 async def _summary(execution: Any) -> ThreadSummary:

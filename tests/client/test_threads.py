@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from holdfast import Agent, AsyncClient, Client, HoldfastError, InputInvalid, NoWorker, ThreadNotFound
+from holdfast.client.threads import AsyncThreads
 from holdfast.worker.scripted import ChatRequest, Reply, say
 from tests.support.processes import Done, holdfast
 from tests.support.stage import DEADLINE, MODEL, Stage, stage
@@ -120,6 +121,16 @@ async def test_a_thread_that_nobody_serves_is_told_so(address: str, thread: str)
     with pytest.raises(NoWorker):
         await client.threads.compact(lost)
     await client.threads.delete(lost)
+
+
+async def test_a_compaction_that_nobody_answers_is_given_up(address: str, thread: str) -> None:
+    async with stage(address, _answer, [AGENT]) as at:
+        client = AsyncClient(temporal=at.client, task_queue=at.task_queue)
+        await _talk(client, thread, "one", "two")
+    # The worker has just left, and still counts as one that polls.
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(HoldfastError, match="within 3 s, and may be compacted yet"):
+            await AsyncThreads(client, patience=3).compact(thread)
 
 
 def test_the_sync_client_has_the_same_calls(address: str) -> None:

@@ -20,7 +20,7 @@ from holdfast.activities.transcripts import Held, TranscriptCache
 from holdfast.bounds import RESTORE_MAX_BYTES, cut, json_size
 from holdfast.calls import LoadedAgent, Restore, Restored
 from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Settled
-from holdfast.errors import HoldfastError, InputInvalid
+from holdfast.errors import HoldfastError, InputInvalid, RunNotFound, ServerUnavailable
 from holdfast.request import After, RunRequest
 
 _MOST_BYTES = 16 * 1024 * 1024
@@ -112,9 +112,12 @@ class PastActivities:
             if workflow_id == own and after.step is not None:
                 raise InputInvalid({"after.step": "is for a fork: a run does not take its own steps anew"})
             return going_on(await self._recall(client, workflow_id, after.run, after.step), after, own)
+        except RunNotFound:
+            told = f"the history that this goes on from is gone: link {after.run} of run {workflow_id!r}"
+            raise ApplicationError(cut(told), type="HistoryGone", non_retryable=True) from None
         except HoldfastError as error:
-            kind = type(error).__name__
-            raise ApplicationError(cut(str(error)), type=kind, non_retryable=True) from None
+            passing = isinstance(error, ServerUnavailable)
+            raise ApplicationError(cut(str(error)), type=type(error).__name__, non_retryable=not passing) from None
 
     def _keep(self, key: _Key, done: asyncio.Task[Past]) -> None:
         del self._reading[key]

@@ -19,6 +19,8 @@ class Hands:
         self.stopped: Literal["cancelled", "interrupted"] | None = None
         """How the run was told to stop; what is said last counts."""
         self._in_flight: dict[str, workflow.ActivityHandle[Any]] = {}
+        self._leavable: dict[str, asyncio.Task[Any]] = {}
+        """Who awaits what need not be waited for once the run was interrupted."""
 
     @property
     def busy(self) -> bool:
@@ -31,15 +33,29 @@ class Hands:
         for handle in list(self._in_flight.values()):
             handle.cancel()
 
-    async def call(self, activity: str, argument: Any, **settings: Any) -> Any:
+    @property
+    def may_leave(self) -> bool:
+        """True while something is under way that need not be waited for."""
+        return bool(self._leavable)
+
+    def leave(self) -> None:
+        """Wait no longer for what was told to stop and does not: a thread can't be stopped inside a blocking call."""
+        for waiting in list(self._leavable.values()):
+            waiting.cancel()
+
+    async def call(self, activity: str, argument: Any, *, leavable: bool = False, **settings: Any) -> Any:
         """Run an activity to its end; ActivityError where it failed, Stopped where the run was told to stop."""
         if self.stopped:
             raise Stopped
         handle = workflow.start_activity(activity, argument, **settings)
-        self._in_flight[handle.get_name()] = handle
+        name, waiting = handle.get_name(), asyncio.current_task()
+        self._in_flight[name] = handle
+        if leavable and waiting is not None:
+            self._leavable[name] = waiting
         try:
-            return await handle
+            return await (asyncio.shield(handle) if leavable else handle)
         except asyncio.CancelledError:
-            raise Stopped from None  # it had completed when it was cancelled, and the SDK drops such a result
+            raise Stopped from None  # it was left, or had completed when it was cancelled: the SDK drops such a result
         finally:
-            self._in_flight.pop(handle.get_name(), None)
+            self._in_flight.pop(name, None)
+            self._leavable.pop(name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,9 @@ from holdfast.workflows import details, options, shown
 from holdfast.workflows.clock import Clock
 from holdfast.workflows.hands import Hands
 from holdfast.workflows.state import RunState
+
+_STOP_SECONDS = 0.7
+"""How long a tool has to end once the run is interrupted; then the run ends without it."""
 
 
 class Live:
@@ -37,6 +41,7 @@ class Live:
         self._early: list[Callable[[RunState], object]] = []
         """What was said before the agent was loaded."""
         self._waiting: str | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._clock: Clock | None = None
         self._began = (0, 0)
         self.crowded = False
@@ -81,6 +86,12 @@ class Live:
         if self.hands.stopped is None:
             self.interrupted_by = cut(reason)
             self.hands.stop("interrupted")
+            if self.hands.may_leave:
+                self._leaving = asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        await workflow.sleep(_STOP_SECONDS, summary="stop")
+        self.hands.leave()
 
     def handed_on(self) -> Carried:
         """Return what the next link is handed."""

@@ -185,6 +185,7 @@ async def _call_tool(live: Live, state: RunState, slot: Slot) -> None:
             slot.arguments,
             activity_id=slot.call.id,
             summary=label or None,
+            leavable=True,
             **options.tool_call(decision.spec),
         )
     except Stopped:

@@ -12,11 +12,12 @@ import pytest
 from temporalio.api.enums.v1 import EventType as Kind
 from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 
-from holdfast import Agent, Compaction, Event, Interaction, Limits, ask_user, sleep, tool, wait_until
+from holdfast import Agent, Compaction, Event, Interaction, Limits, ToolContext, ask_user, sleep, tool, wait_until
 from holdfast.worker.scripted import ChatRequest, Reply, call, say
 from tests.support.stage import DEADLINE, MODEL, Stage, result, stage, timeline
 
 PAID: list[str] = []
+BLOCKED: set[str] = set()
 
 
 @tool(requires_approval=True)
@@ -39,7 +40,16 @@ async def rest(seconds: float) -> str:
     return "rested"
 
 
-TOOLS = (pay, add, rest, ask_user, sleep, wait_until)
+@tool
+def block(seconds: float, context: ToolContext) -> str:
+    """Work in a call that no exception reaches, the first time."""
+    if context.idempotency_key not in BLOCKED:
+        BLOCKED.add(context.idempotency_key)
+        time.sleep(seconds)
+    return "blocked"
+
+
+TOOLS = (pay, add, rest, block, ask_user, sleep, wait_until)
 
 
 def agent(name: str, **fields: Any) -> Agent:
@@ -314,3 +324,13 @@ async def test_a_long_transcript_is_compacted(at: Stage) -> None:
     _, events = await timeline(at.client, run.id)
     assert ended.status == "completed", ended
     assert "context_compressed" in types(events)
+
+
+async def test_an_interrupted_run_does_not_wait_for_a_tool_that_can_not_be_stopped(at: Stage) -> None:
+    run = await start(at, "deadline", 'call(("block", {"seconds": 6}))', 'say("Done.")')
+    ended = await result(run)
+    assert (ended.status, ended.state_snapshot["interrupted_by"]) == ("interrupted", "deadline_seconds")
+    limited, ends = await _clocked(run, "deadline")
+    assert 1.4 < (ends - limited).total_seconds() < 2.6
+    again = await at.start("plain", run_id=run.id, after={"run": (await run.describe()).run_id})
+    assert (await result(again)).tool_executions[0].output == "blocked"

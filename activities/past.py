@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from temporalio import activity
@@ -21,7 +23,7 @@ from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Settled
 from holdfast.errors import HoldfastError, InputInvalid
 from holdfast.request import After, RunRequest
 
-_MOST_PASTS = 8
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class Past:
     carried: Carried
     request: RunRequest | None = None
 
+    @cached_property
+    def size(self) -> int:
+        """Bytes of its messages, its agent and the rest, in wire form."""
+        parts = [each.wire() for each in (self.loaded, self.carried, self.request) if each is not None]
+        return json_size([*parts, *self.messages])
+
     @property
     def unread(self) -> tuple[str, ...]:
         """The texts of the messages that the model had not seen."""
@@ -45,13 +53,18 @@ Recall = Callable[[Client, str, str, int | None], Awaitable[Past]]
 """Reads a link's history: workflow id, Temporal's run id, and the step before which to stop; HoldfastError."""
 
 
-class PastActivities:
-    """Closed links, as far as this process has read them."""
+_Key = tuple[str, After]
 
-    def __init__(self, recall: Recall, cache: TranscriptCache) -> None:
+
+class PastActivities:
+    """Closed links, as far as this process has read them: the latest used, 16 MB in all, and at least one."""
+
+    def __init__(self, recall: Recall, cache: TranscriptCache, *, most_bytes: int = _MOST_BYTES) -> None:
         self._recall = recall
         self._cache = cache
-        self._read: OrderedDict[tuple[str, After], Past] = OrderedDict()
+        self._most_bytes = most_bytes
+        self._read: OrderedDict[_Key, Past] = OrderedDict()
+        self._reading: dict[_Key, asyncio.Task[Past]] = {}
 
     @activity.defn(name=wire.TRANSCRIPT_RESTORE)
     async def restore(self, call: Restore) -> dict[str, Any]:
@@ -78,27 +91,38 @@ class PastActivities:
         ).wire()
 
     async def past(self, after: After, own: str | None = None) -> Past:
-        """Return what a closed link leaves to a run, to this one by default.
+        """Return what a closed link leaves to a run, to this one by default; many callers at once read it once.
 
-        ApplicationError for a link that is gone, open, or no run's.
+        ApplicationError for a link that is gone, open, no run's, or of another version.
         """
         own = own or activity.info().workflow_id or ""
         key = (own, after)
-        if key not in self._read:
-            client = activity.client()
-            workflow_id = after.workflow_id or own
-            try:
-                if workflow_id == own and after.step is not None:
-                    raise InputInvalid({"after.step": "is for a fork: a run does not take its own steps anew"})
-                past = await self._recall(client, workflow_id, after.run, after.step)
-                self._read[key] = going_on(past, after, own)
-            except HoldfastError as error:
-                kind = type(error).__name__
-                raise ApplicationError(cut(str(error)), type=kind, non_retryable=True) from None
-        self._read.move_to_end(key)
-        while len(self._read) > _MOST_PASTS:
+        if key in self._read:
+            self._read.move_to_end(key)
+            return self._read[key]
+        if key not in self._reading:
+            reading = asyncio.create_task(self._found(activity.client(), own, after))
+            reading.add_done_callback(lambda done: self._keep(key, done))
+            self._reading[key] = reading
+        return await asyncio.shield(self._reading[key])  # a caller that is cancelled takes it from nobody else
+
+    async def _found(self, client: Client, own: str, after: After) -> Past:
+        workflow_id = after.workflow_id or own
+        try:
+            if workflow_id == own and after.step is not None:
+                raise InputInvalid({"after.step": "is for a fork: a run does not take its own steps anew"})
+            return going_on(await self._recall(client, workflow_id, after.run, after.step), after, own)
+        except HoldfastError as error:
+            kind = type(error).__name__
+            raise ApplicationError(cut(str(error)), type=kind, non_retryable=True) from None
+
+    def _keep(self, key: _Key, done: asyncio.Task[Past]) -> None:
+        del self._reading[key]
+        if done.cancelled() or done.exception() is not None:
+            return
+        self._read[key] = done.result()
+        while len(self._read) > 1 and sum(past.size for past in self._read.values()) > self._most_bytes:
             self._read.popitem(last=False)
-        return self._read[key]
 
     def _held(self, call: Restore, own: str) -> Held | None:
         """Return what this process holds of the link before, if that is the whole."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from holdfast.client.runs import AsyncClient
 
 T = TypeVar("T")
+_ATTEMPTS = 10
+"""Of a signal that meets a run which ends and is started again meanwhile."""
 
 
 class RunCalls:
@@ -58,15 +60,15 @@ class RunCalls:
     async def _signal(self, run_id: str, name: str, argument: Data) -> WorkflowExecutionDescription | None:
         """Send a signal to a live run; returns the description of one that has ended instead."""
         temporal = await self._client.temporal()
-        description = await self._describe(run_id)
-        if summarize(description).closed:
-            return description
-        try:
-            with translated(temporal, run_id):
-                await temporal.get_workflow_handle(run_id).signal(name, argument.wire())
-        except RunNotFound:  # it may have ended meanwhile
+        for attempt in range(_ATTEMPTS):
             description = await self._describe(run_id)
-            if not summarize(description).closed:
-                raise
-            return description
+            if summarize(description).closed:
+                return description
+            try:
+                with translated(temporal, run_id):
+                    await temporal.get_workflow_handle(run_id).signal(name, argument.wire())
+                return None
+            except RunNotFound:  # it may have ended meanwhile, and have been started again
+                if attempt + 1 == _ATTEMPTS:
+                    raise
         return None

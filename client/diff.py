@@ -86,7 +86,7 @@ def compare(a: Run, b: Run) -> RunDiff:
 
 
 class _Step:
-    """A step as it is read from events; one that is taken again begins anew."""
+    """A step as it is read from events."""
 
     def __init__(self) -> None:
         self.text = ""

@@ -41,7 +41,7 @@ async def fork_of(
 
 
 def _link_of(run: Run, step: int) -> str:
-    """Return the link in which a step was last taken: a step that was interrupted is taken again in the next one."""
+    """Return the link in which a step was taken; an interrupted one keeps its number, and the next has another."""
     links = {event.data["step"]: event.id.partition("/")[0] for event in run.logs if event.type == "step_started"}
     if step not in links:
         has = f"has the steps {min(links)} to {max(links)}" if links else "has taken no step"

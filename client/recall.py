@@ -12,7 +12,7 @@ from holdfast.activities.past import Past, going_on, refuse_open
 from holdfast.carried import Carried, OpenTurn, Settled
 from holdfast.client.history import Line
 from holdfast.client.rpc import describe, translated
-from holdfast.client.timeline import Timeline
+from holdfast.client.timeline import Timeline, fitting
 from holdfast.errors import InputInvalid, RunNotFound
 from holdfast.message import user_message
 from holdfast.request import UserMessage, sound_id
@@ -28,10 +28,10 @@ async def recall(client: Client, run_id: str, link: str, step: int | None = None
     """Fold one closed link of a run, up to a step where one is given.
 
     RunNotFound for a link that is not there (any more) or no run's, InputInvalid for one that is open, that was started
-    with a wrong request, or in which the step was not taken.
+    with a wrong request, or in which the step was not taken; HoldfastError for a history that this version can't read.
     """
     sound_id(run_id)
-    folded = Timeline(client.data_converter)
+    folded, last = Timeline(client.data_converter), 0
     ended = False
     handle = client.get_workflow_handle(run_id, run_id=link)
     with translated(client, f"{run_id}/{link}"):
@@ -39,10 +39,11 @@ async def recall(client: Client, run_id: str, link: str, step: int | None = None
             started = event.workflow_execution_started_event_attributes
             if event.event_id == 1 and started.workflow_type.name != wire.AGENT_RUN:
                 raise RunNotFound(run_id)
-            state = folded.state
+            state, last = folded.state, event.event_id
             begun = [each for each in await folded.add(Line(link, event)) if each.type == "step_started"]
             if step is not None and state is not None and begun and begun[0].data["step"] == step:
-                return _before_step(folded, state, link)
+                with fitting(run_id, event.event_id):
+                    return _before_step(folded, state, link)
             continued = event.event_type == Kind.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
             ended = ended or continued or folded.result is not None
     if not ended:
@@ -51,8 +52,9 @@ async def recall(client: Client, run_id: str, link: str, step: int | None = None
         raise InputInvalid({"after.step": f"step {step} was not taken in this link of run {run_id!r}"})
     if folded.state is None or folded.reading is None:
         return await _never_begun(client, run_id, link, folded)
-    folded.finish_task()
-    return _at_the_end(folded, folded.state, link)
+    with fitting(run_id, last):
+        folded.finish_task()
+        return _at_the_end(folded, folded.state, link)
 
 
 async def ended(client: Client, visit: Visit) -> str | None:

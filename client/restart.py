@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +17,15 @@ from holdfast.client.base import RunCalls
 from holdfast.client.history import read
 from holdfast.client.rpc import translated
 from holdfast.client.start import Start
+from holdfast.client.timeline import fitting
 from holdfast.client.views import RunSummary, summarize, summarize_run
 from holdfast.errors import HoldfastError, InputInvalid, RunNotFound, field_errors
 from holdfast.request import After, RunRequest, UserMessage
 from holdfast.run import RunResult, Status
 
-_KEPT = ("agent", "message", "thread_id", "metadata", "interaction_mode")
+_KEPT = ("agent", "message", "append_message", "thread_id", "metadata", "interaction_mode")
 """What a request that goes on from a link says beside; never the first one's message, which is recorded there."""
+_TOLD = ("message", "append_message")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ClosedLink:
             request = await _request(temporal, ended.id, first or ended.run_id)
         except RunNotFound:
             request = await _request(temporal, ended.id, ended.run_id)
-        return cls(ended.id, ended.run_id, {name: each for name, each in request.items() if name != "message"})
+        return cls(ended.id, ended.run_id, {name: each for name, each in request.items() if name not in _TOLD})
 
     def following(self, **changed: Any) -> RunRequest:
         """Ask for the run to go on from here, under its own id."""
@@ -89,12 +90,14 @@ class RestartCalls(RunCalls):
             message = UserMessage(text=text, id=id or uuid.uuid4().hex)
         except ValidationError as error:
             raise InputInvalid(field_errors(error)) from None
-        ended = await self._signal(run_id, wire.APPEND_MESSAGE, message)
-        if ended is not None:
-            temporal = await self._client.temporal()
-            if id is None or not await _was_told(temporal, run_id, id):
-                start = await self._again(ended)
-                await self._started(lambda searchable: start.send_with(message, temporal, searchable=searchable))
+        temporal, unheard = await self._client.temporal(), id is None
+        while (ended := await self._signal(run_id, wire.APPEND_MESSAGE, message)) is not None:
+            if not unheard and await _was_told(temporal, run_id, str(message.id)):
+                break
+            link = await self._start_again(ended, append_message=message.wire())
+            if link is not None and await _began_with(temporal, run_id, link, message):
+                break
+            unheard = False  # somebody else has started it: it may be live, or have ended once more
         return str(message.id)
 
     async def resume_run(
@@ -104,8 +107,8 @@ class RestartCalls(RunCalls):
 
         Nothing that it has done is done again, and many callers start it once. A live run is left alone, and so is one
         that has completed or degraded: then neither `message` nor `agent` counts. `message` is told to the model
-        first; a whole `agent` takes the place of the run's own, on this client's task queue. RunNotFound for an unknown
-        run.
+        first; a whole `agent` takes the place of the run's own, on this client's task queue: those of the caller that
+        starts it. RunNotFound for an unknown run.
         """
         temporal = await self._client.temporal()
         description = await self._describe(run_id)
@@ -114,18 +117,20 @@ class RestartCalls(RunCalls):
         if not found.closed or status in ("completed", "degraded"):
             return found.model_copy(update={"status": status})
         queue = None if agent is None else self._client.task_queue
-        start = await self._again(description, task_queue=queue, message=message, agent=agent)
-        once = hashlib.sha256(f"{run_id}\0{description.run_id}\0resume".encode()).hexdigest()
-        await self._started(lambda searchable: start.send_once(once, temporal, searchable=searchable))
+        await self._start_again(description, task_queue=queue, message=message, agent=agent)
         return await summarize_run(await self._describe(run_id))
 
-    async def _again(
+    async def _start_again(
         self, ended: WorkflowExecutionDescription, *, task_queue: str | None = None, **changed: Any
-    ) -> Start:
+    ) -> str | None:
+        """Start what goes on after a closed link, and return its link; None where the run has gone on without us."""
         temporal = await self._client.temporal()
         link = await ClosedLink.of(temporal, ended)
         memo = {wire.STARTED_AT_MEMO: ended.start_time.timestamp(), **await ended.memo()}
-        return Start(ended.id, link.following(**changed), task_queue or ended.task_queue, memo)
+        start = Start(ended.id, link.following(**changed), task_queue or ended.task_queue, memo)
+        if (await self._describe(ended.id)).run_id != ended.run_id:
+            return None
+        return await self._started(lambda searchable: start.send_once(temporal, searchable=searchable))
 
 
 async def _status_of(temporal: temporalio.client.Client, description: WorkflowExecutionDescription) -> Status:
@@ -133,7 +138,7 @@ async def _status_of(temporal: temporalio.client.Client, description: WorkflowEx
     if description.status != WorkflowExecutionStatus.COMPLETED:
         return summarize(description).status
     handle = temporal.get_workflow_handle(description.id, run_id=description.run_id)
-    with translated(temporal, description.id):
+    with translated(temporal, description.id), fitting(description.id, description.history_length):
         return RunResult.recorded(await handle.result(follow_runs=False)).status
 
 
@@ -141,8 +146,17 @@ async def _was_told(temporal: temporalio.client.Client, run_id: str, message_id:
     """Say whether any link of a run was sent a message of this id."""
     async for line in read(temporal, run_id):
         signal = line.event.workflow_execution_signaled_event_attributes
-        if signal.signal_name == wire.APPEND_MESSAGE and signal.input.payloads:
-            told = (await temporal.data_converter.decode(list(signal.input.payloads[:1])))[0]
-            if isinstance(told, dict) and told.get("id") == message_id:
-                return True
+        began = line.event.workflow_execution_started_event_attributes
+        payloads = signal.input.payloads if signal.signal_name == wire.APPEND_MESSAGE else began.input.payloads
+        told = (await temporal.data_converter.decode(list(payloads[:1])))[0] if payloads else None
+        if began.input.payloads and isinstance(told, dict):
+            told = told.get("append_message")
+        if isinstance(told, dict) and told.get("id") == message_id:
+            return True
     return False
+
+
+async def _began_with(temporal: temporalio.client.Client, run_id: str, link: str, message: UserMessage) -> bool:
+    """Say whether a link was started with this message, and not by somebody else."""
+    told = (await _request(temporal, run_id, link)).get("append_message")
+    return isinstance(told, dict) and told.get("id") == message.id

@@ -28,7 +28,7 @@ from holdfast.bounds import canonical_json, cut, pairs, summary
 from holdfast.client.rpc import translated
 from holdfast.client.views import RunSummary
 from holdfast.errors import InputInvalid
-from holdfast.request import RunRequest, UserMessage
+from holdfast.request import RunRequest
 
 _WORKFLOW_TASK = timedelta(seconds=4)
 """A worker that dies inside a workflow task is noticed after this long; the server's own default is 10 s. Long replays
@@ -83,31 +83,16 @@ class Start:
             task_queue=self.task_queue,
         )
 
-    async def send_with(self, message: UserMessage, temporal: Client, *, searchable: bool) -> None:
-        """Start a closed run again, with a message as its first signal; one that is open takes the message alone."""
-        with translated(temporal):
-            await temporal.start_workflow(
-                wire.AGENT_RUN,
-                self.request.wire(),
-                id=self.run_id,
-                task_queue=self.task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                task_timeout=_WORKFLOW_TASK,
-                search_attributes=self._attributes(searchable),
-                memo=self.memo,
-                static_summary=self._summary(message.text),
-                static_details=self._details(message.text),
-                start_signal=wire.APPEND_MESSAGE,
-                start_signal_args=[message.wire()],
-            )
+    async def send_once(self, temporal: Client, *, searchable: bool) -> str:
+        """Start a closed run again, once after each of its links; returns Temporal's own run id of what goes on.
 
-    async def send_once(self, request_id: str, temporal: Client, *, searchable: bool) -> None:
-        """Start a closed run again, once however many callers send the same request id.
-
-        The server answers a repeated request id with the execution that the first one started, also when that has
-        closed meanwhile. The SDK's own start takes no request id: hence the bare call.
+        All callers send the same request id, made of the link that they go on from, and the server answers a repeated
+        one with the execution that the first has started, also when that has closed meanwhile. It knows those of the
+        run's last execution only: look that the link is still the last one right before this. The SDK's own start takes
+        no request id: hence the bare call.
         """
+        assert self.request.after is not None
+        link = self.request.after.run
         context = WorkflowSerializationContext(namespace=temporal.namespace, workflow_id=self.run_id)
         converter = temporal.data_converter.with_context(context)
 
@@ -118,7 +103,7 @@ class Start:
             namespace=temporal.namespace,
             workflow_id=self.run_id,
             identity=temporal.identity,
-            request_id=request_id,
+            request_id=hashlib.sha256(f"{self.run_id}\0{link}".encode()).hexdigest(),
         )
         asked.workflow_type.name = wire.AGENT_RUN
         asked.task_queue.name = self.task_queue
@@ -126,13 +111,15 @@ class Start:
         asked.workflow_id_reuse_policy = WorkflowIdReusePolicy.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
         asked.workflow_id_conflict_policy = WorkflowIdConflictPolicy.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
         asked.input.payloads.append(await encoded(self.request.wire()))
+        appended = self.request.append_message
+        message = self.request.message if appended is None else appended.text
         for name, value in self.memo.items():
             asked.memo.fields[name].CopyFrom(await encoded(value))
-        asked.user_metadata.summary.CopyFrom(await encoded(self._summary(self.request.message)))
-        asked.user_metadata.details.CopyFrom(await encoded(self._details(self.request.message)))
+        asked.user_metadata.summary.CopyFrom(await encoded(self._summary(message)))
+        asked.user_metadata.details.CopyFrom(await encoded(self._details(message)))
         encode_search_attributes(self._attributes(searchable), asked.search_attributes)
         with translated(temporal):
-            await temporal.workflow_service.start_workflow_execution(asked, retry=True)
+            return (await temporal.workflow_service.start_workflow_execution(asked, retry=True)).run_id
 
     def _attributes(self, searchable: bool) -> TypedSearchAttributes:
         if not searchable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from temporalio.api.enums.v1 import EventType as Kind
@@ -14,7 +16,7 @@ from holdfast.client.fold_activities import OURS, ActivityFold
 from holdfast.client.history import Line
 from holdfast.client.spans import time_of
 from holdfast.client.told import Told
-from holdfast.errors import InputInvalid
+from holdfast.errors import HoldfastError, InputInvalid
 from holdfast.event import Event
 from holdfast.request import Answer, Decision, Reason, RunRequest, UserMessage
 from holdfast.run import RunError, RunResult
@@ -25,13 +27,31 @@ from holdfast.workflows.seen import SeenIds
 _UPDATES = (Kind.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED, Kind.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED)
 
 
+@contextmanager
+def fitting(run_id: str, event_id: int) -> Iterator[None]:
+    """Raise HoldfastError where a history does not fit what this version makes of it."""
+    try:
+        yield
+    except HoldfastError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise HoldfastError(f"the history of run {run_id!r} is of another version at event {event_id}") from error
+
+
 class Timeline(ActivityFold):
     """Folds a run's history, line by line, into events, and into the run's state as the workflow had it."""
 
     async def add(self, line: Line) -> list[Event]:
-        """Take one line of history, and return the events that it tells of (often none)."""
+        """Take one line of history, and return the events that it tells of (often none).
+
+        HoldfastError for one that does not fit what came before.
+        """
         self._line, self._made = line, []
-        event = line.event
+        with fitting(self._run_id or line.link, line.event.event_id):
+            await self._add(line.event)
+        return self._made
+
+    async def _add(self, event: HistoryEvent) -> None:
         if self._expired and self._task_done and event.event_type not in _UPDATES:
             self.finish_task()
         match event.event_type:
@@ -71,7 +91,6 @@ class Timeline(ActivityFold):
                 self._activity_cancelled(event.activity_task_canceled_event_attributes.scheduled_event_id)
             case _:
                 await self._closed(event)
-        return self._made
 
     async def _started(self, event: HistoryEvent) -> None:
         started = event.workflow_execution_started_event_attributes
@@ -91,6 +110,8 @@ class Timeline(ActivityFold):
             self.request = request
         if first or request.carried is None:
             self._tell(told.started(request, again=request.after is not None))
+        if request.append_message is not None:
+            self._appended(request.append_message)
 
     async def _signaled(self, event: HistoryEvent) -> None:
         signal = event.workflow_execution_signaled_event_attributes
@@ -98,15 +119,10 @@ class Timeline(ActivityFold):
         try:
             match signal.signal_name:
                 case wire.APPEND_MESSAGE:
-                    message = UserMessage.read(given)
-                    if self._repeated(message):
-                        return
-                    self.unread += [message] if self.state is None else []
-                    news: Told = ("user_added_message", one_line(message.text), message.wire())
-                    self._say(lambda state: state.receive(message), news)
+                    self._appended(UserMessage.read(given))
                 case wire.PAUSE:
                     reason = Reason.read(given).reason
-                    news = ("paused", one_line(reason or "paused"), {"reason": reason})
+                    news: Told = ("paused", one_line(reason or "paused"), {"reason": reason})
                     self._say(lambda state: state.pause(reason), self._held(news, paused=True))
                 case wire.RESUME:
                     reason = Reason.read(given).reason
@@ -120,9 +136,13 @@ class Timeline(ActivityFold):
         except InputInvalid:
             return  # the workflow dropped it as well
 
-    def _repeated(self, message: UserMessage) -> bool:
-        """Say whether a message came twice before there was a state to tell."""
-        return self.state is None and message.id is not None and not self._early_seen.take(message.id)
+    def _appended(self, message: UserMessage) -> None:
+        """Take a message; one that came twice before there was a state to tell counts once as well."""
+        if self.state is None and message.id is not None and not self._early_seen.take(message.id):
+            return
+        self.unread += [message] if self.state is None else []
+        news: Told = ("user_added_message", one_line(message.text), message.wire())
+        self._say(lambda state: state.receive(message), news)
 
     def _held(self, news: Told, *, paused: bool) -> Told | None:
         """Leave out what says nothing new, before there is a state to tell: a second pause, a resume of no pause."""

@@ -49,7 +49,7 @@ class TurnTold:
 def started(request: RunRequest, *, again: bool) -> Told:
     """Tell that a run has started, or has been started again."""
     name = request.agent if isinstance(request.agent, str) else request.agent.name
-    data = request.model_dump(mode="json", exclude={"agent", "carried"}, exclude_defaults=True)
+    data = request.model_dump(mode="json", exclude={"agent", "carried", "append_message"}, exclude_defaults=True)
     return "run_started", f"agent {name}{' goes on' if again else ''}", {"agent": name, **data}
 
 

@@ -65,10 +65,11 @@ class Awaited(Data):
 
 
 class Granted(Data):
-    """A call of an open turn that somebody approved, and that has not ended."""
+    """A call of an open turn that somebody approved."""
 
     call_id: str
     arguments: dict[str, Any] | None = None
+    """What it is to be made with, if not the model's; of one that has ended, `Settled` says it."""
 
 
 class OpenTurn(Data):

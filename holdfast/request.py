@@ -34,6 +34,32 @@ class After(Data):
         return None if value is None else sound_id(value)
 
 
+class UserMessage(Data):
+    """The one argument of the signal `append_message`."""
+
+    text: str = Field(min_length=1)
+    id: str | None = None
+    """The same id twice counts once."""
+
+    @field_validator("text")
+    @classmethod
+    def _is_bounded(cls, value: str) -> str:
+        return str(bounded(value))
+
+    @field_validator("id")
+    @classmethod
+    def _is_an_id(cls, value: str | None) -> str | None:
+        return None if value is None else sound_id(value)
+
+    @classmethod
+    def read(cls, given: Any) -> UserMessage:
+        """Read a message as it came over the wire; InputInvalid says what is wrong with it."""
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise InputInvalid(field_errors(error)) from None
+
+
 class RunRequest(Data):
     """The one argument of the workflow `AgentRun`."""
 
@@ -48,6 +74,8 @@ class RunRequest(Data):
     """The agent's revision that the caller means: the run is refused where the worker has another."""
     after: After | None = None
     """A closed link whose conversation this run goes on with."""
+    append_message: UserMessage | None = None
+    """Taken as if the signal of this name had come with the start: its id counts once."""
     interaction_mode: InteractionMode | None = None
     """Whether somebody is there to approve and to answer; the agent's own word by default."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
@@ -86,32 +114,6 @@ class RunRequest(Data):
         """Read a request as it came over the wire; InputInvalid says all that is wrong with it."""
         if not isinstance(given, dict):
             raise InputInvalid({"request": 'must be one JSON object, such as {"agent": "demo", "message": "Hello"}'})
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            raise InputInvalid(field_errors(error)) from None
-
-
-class UserMessage(Data):
-    """The one argument of the signal `append_message`."""
-
-    text: str = Field(min_length=1)
-    id: str | None = None
-    """The same id twice counts once."""
-
-    @field_validator("text")
-    @classmethod
-    def _is_bounded(cls, value: str) -> str:
-        return str(bounded(value))
-
-    @field_validator("id")
-    @classmethod
-    def _is_an_id(cls, value: str | None) -> str | None:
-        return None if value is None else sound_id(value)
-
-    @classmethod
-    def read(cls, given: Any) -> UserMessage:
-        """Read a message as it came over the wire; InputInvalid says what is wrong with it."""
         try:
             return cls.model_validate(given)
         except ValidationError as error:

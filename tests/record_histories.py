@@ -40,7 +40,7 @@ THREADS = HISTORIES / "threads"
 _SHAPES = SHAPES_OF_ALL | THREAD_SHAPES
 SOMEBODY = "worker@host"
 SECONDS = 60.0
-_AT_ONCE = 4
+_AT_ONCE = 6
 
 
 class _Killable:

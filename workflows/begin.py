@@ -26,7 +26,7 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
         raise InputInvalid({"carried": "is what a run hands to its own next link; nobody else may give it"})
     after = request.after if carried is None else After(run=carried.link)
     name = request.agent if isinstance(request.agent, str) else request.agent.name
-    changed: dict[str, Any] = {"carried": None, "after": after}
+    changed: dict[str, Any] = {"carried": None, "after": after, "append_message": None}
     if carried is not None:
         changed |= {"input": {}, "metadata": {}}
     asked = LoadAgent(request=request.model_copy(update=changed), pinned=carried is not None)

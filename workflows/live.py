@@ -39,6 +39,12 @@ class Live:
         self._waiting: str | None = None
         self._clock: Clock | None = None
         self._began = (0, 0)
+        self.crowded = False
+        """Whether this link holds so much that the run should continue as new.
+
+        Looked at when something has come, never in a condition: of an update that was refused nothing is left in
+        history, so that a replay would find the condition true at another place.
+        """
 
     def begin(self, state: RunState, carried: Carried | None) -> None:
         """Go live with a state, and with all that was said meanwhile."""
@@ -47,6 +53,8 @@ class Live:
         self._began = (info.get_current_history_length(), info.get_current_history_size())
         started_at = carried.started_at if carried else info.start_time.timestamp()
         self._clock = Clock(state.limits, started_at, carried.active_seconds if carried else 0.0)
+        if self.request is not None and self.request.append_message is not None:
+            state.receive(self.request.append_message)
         early, self._early = self._early, []
         for say in early:
             say(state)
@@ -73,13 +81,6 @@ class Live:
         if self.hands.stopped is None:
             self.interrupted_by = cut(reason)
             self.hands.stop("interrupted")
-
-    @property
-    def crowded(self) -> bool:
-        """True once this link holds so much that the run should continue as new."""
-        if self.state is None:
-            return False
-        return options.is_crowded(workflow.info(), self.state.loaded, self._began, self.signals, self.updates)
 
     def handed_on(self) -> Carried:
         """Return what the next link is handed."""
@@ -115,6 +116,8 @@ class Live:
         state = self.state
         if state is None or self.status in TERMINAL or self.hands.stopped:
             return
+        info = workflow.info()
+        self.crowded = options.is_crowded(info, state.loaded, self._began, self.signals, self.updates)
         kinds = [str(slot.waits) for slot in state.waiting]
         if state.awaits_thread is not None:
             kinds.append("thread")

@@ -39,6 +39,9 @@ class AgentThread:
         self._memory_lock = asyncio.Lock()
         """Held by whoever is about to change the memory."""
         self._began = (0, 0)
+        self._crowded = False
+        """Looked at when something has come, never in a condition: see `Live.crowded`."""
+        self._full = False
         self._signals = 0
         self._updates = 0
         if self._carried is None:
@@ -54,6 +57,7 @@ class AgentThread:
         info = workflow.info()
         self._began = (info.get_current_history_length(), info.get_current_history_size())
         while True:
+            self._look()
             if self._may_continue():
                 self._continue_as_new()
             self._draw()
@@ -85,6 +89,7 @@ class AgentThread:
     async def compact(self, given: Any = None, *more: Any) -> dict[str, Any]:
         """Summarise all but the latest; a run that has its turn goes on with what it was given."""
         self._updates += 1
+        self._look()
         asked = _asked(given)
         # A caller whose run has just ended means what that has said, too.
         await workflow.wait_condition(lambda: self._restored and not self._state.leaving)
@@ -215,10 +220,13 @@ class AgentThread:
 
     def _may_continue(self) -> bool:
         """Say whether this link holds so much that the thread should continue as new, and nothing hinders it."""
+        full = self._state.may_be_handed_on or self._full
+        return self._crowded and workflow.all_handlers_finished() and full
+
+    def _look(self) -> None:
         info = workflow.info()
-        if not options.is_crowded(info, self._state, self._began, self._signals, self._updates):
-            return False
-        return workflow.all_handlers_finished() and (self._state.may_be_handed_on or options.history_is_full(info))
+        self._crowded = options.is_crowded(info, self._state, self._began, self._signals, self._updates)
+        self._full = options.history_is_full(info)
 
     def _continue_as_new(self) -> None:
         info = workflow.info()
@@ -239,6 +247,7 @@ class AgentThread:
     @contextmanager
     def _signalled(self, what: str) -> Iterator[None]:
         self._signals += 1
+        self._look()
         try:
             yield
         except InputInvalid as error:

@@ -86,6 +86,17 @@ class Slot:
             content = f"{content}\n\n(approved with other arguments: {told})"
         return tool_message(self.call.id, content)
 
+    def is_decided_as(self, verdict: Verdict) -> bool:
+        """Say whether this is what somebody has decided already."""
+        if verdict.decision == "approve":
+            return self.granted and self.edited == verdict.arguments
+        return self.outcome == _denied(verdict)
+
+    def is_answered_with(self, answer: Answer) -> bool:
+        """Say whether this is what the call's question was answered with."""
+        asks = isinstance(self.decision, Admitted) and self.decision.waits == "answer"
+        return asks and self.outcome == Outcome(output=answer.text)
+
     def settle(self, outcome: Outcome, *, made: bool) -> None:
         """Take the outcome; the first one counts."""
         if self.outcome is None:
@@ -115,14 +126,19 @@ class Turn:
         return [slot for slot in self.open if slot.waits is not None]
 
     def check(self, verdict: Verdict) -> Slot:
-        """Return the call that a decision is about; NotAwaited for an unknown, settled or changed one."""
+        """Return the call that a decision is about; NotAwaited for an unknown, settled or changed one.
+
+        The very decision that was taken may come again: the caller may not have learnt that it was.
+        """
         slot = self.slots.get(verdict.call_id)
         if slot is None or slot.decision is None or isinstance(slot.decision, Refused):
             raise NotAwaited(f"no call {verdict.call_id[:40]!r} waits for a decision")
-        if slot.waits != "approval":
+        if slot.waits != "approval" and not slot.is_decided_as(verdict):
             raise NotAwaited(f"the call {verdict.call_id!r} waits for no decision any more")
         if verdict.digest is not None and verdict.digest != slot.digest:
             raise NotAwaited(f"the call {verdict.call_id!r} has other arguments than those that were decided on")
+        if slot.waits != "approval":
+            return slot
         edited = [each for each in (verdict.arguments, *(one.edited for one in self.slots.values())) if each]
         if verdict.arguments and sum(map(json_size, edited)) > EDITED_MAX_BYTES:
             raise NotAwaited(f"the calls of one turn are approved with at most {EDITED_MAX_BYTES:,} bytes of arguments")
@@ -131,21 +147,22 @@ class Turn:
     def decide(self, verdict: Verdict) -> None:
         """Let a call be made, or refuse it."""
         slot = self.check(verdict)
+        if slot.waits != "approval":
+            return
         if verdict.decision == "approve":
             slot.waits, slot.granted, slot.edited = None, True, verdict.arguments
         else:
-            told = cut("it was not approved" + (f": {verdict.reason}" if verdict.reason else ""))
-            slot.settle(Outcome(error_type="ApprovalDenied", error=told), made=False)
+            slot.settle(_denied(verdict), made=False)
 
     def check_answer(self, answer: Answer) -> Slot:
-        """Return the call that asked; NotAwaited for an unknown or answered question."""
+        """Return the call that asked; NotAwaited for an unknown question, or one that was answered otherwise."""
         slot = self.slots.get(answer.question_id)
-        if slot is None or slot.waits != "answer":
+        if slot is None or (slot.waits != "answer" and not slot.is_answered_with(answer)):
             raise NotAwaited(f"no question {answer.question_id[:40]!r} waits for an answer")
         return slot
 
     def answer(self, answer: Answer) -> None:
-        """Give the answer to the model."""
+        """Give the answer to the model; the first one counts."""
         self.check_answer(answer).settle(Outcome(output=answer.text), made=True)
 
     def expire(self, call_id: str) -> None:
@@ -187,9 +204,9 @@ class Turn:
                 Awaited(call_id=call_id, waits=slot.waits, until=slot.until) for call_id, slot in slots if slot.waits
             ),
             granted=tuple(
-                Granted(call_id=call_id, arguments=slot.edited)
+                Granted(call_id=call_id, arguments=slot.edited if slot.outcome is None else None)
                 for call_id, slot in slots
-                if slot.granted and slot.outcome is None
+                if slot.granted
             ),
         )
 
@@ -200,9 +217,11 @@ class Turn:
                 slot = self.slots[settled.call_id]  # one that would be refused by now has been made all the same
                 slot.outcome, slot.made, slot.waits = settled.outcome, settled.made, None
                 slot.edited = settled.arguments
-        undone = {slot.call.id: slot for slot in self.open}
+        ended, undone = {each.call_id for each in handed_on.settled}, {slot.call.id: slot for slot in self.open}
         for granted in handed_on.granted:  # also where the tool needs no approval by now: the arguments stay
-            if granted.call_id in undone and undone[granted.call_id].waits in ("approval", None):
+            if granted.call_id in ended and granted.call_id in self.slots:
+                self.slots[granted.call_id].granted = True
+            elif granted.call_id in undone and undone[granted.call_id].waits in ("approval", None):
                 slot = undone[granted.call_id]
                 slot.waits, slot.granted, slot.edited = None, True, granted.arguments
         waiting = {slot.call.id: slot for slot in self.waiting}
@@ -232,6 +251,11 @@ def waits_for_thread(thread_id: str) -> dict[str, Any]:
     """Describe that a run waits for its turn in a thread."""
     unsaid = ("tool_name", "arguments", "question", "options", "until", "digest")
     return {"kind": "thread", "id": thread_id, **dict.fromkeys(unsaid)}
+
+
+def _denied(verdict: Verdict) -> Outcome:
+    told = cut("it was not approved" + (f": {verdict.reason}" if verdict.reason else ""))
+    return Outcome(error_type="ApprovalDenied", error=told)
 
 
 def _refusal(decision: Decision) -> Outcome | None:

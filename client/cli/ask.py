@@ -90,6 +90,15 @@ def only_one(client: Client, run_id: str, kind: str) -> dict[str, Any]:
     raise InputInvalid({word: f"run {run_id!r} waits for {len(waiting)}, name one: {listed}"})
 
 
+def digest_of(client: Client, run_id: str, call_id: str) -> str | None:
+    """Return what binds an approval to a call; of one that waits no more, what it was, and None for an unknown one."""
+    for wanted in client.runs.waiting_for(run_id):
+        if wanted["id"] == call_id:
+            return wanted.get("digest")
+    asked = [each.data for each in client.runs.get(run_id).logs if each.type == "approval_requested"]
+    return next((each["digest"] for each in asked if each["call_id"] == call_id), None)
+
+
 def _edited(arguments: dict[str, Any], text: str) -> dict[str, Any]:
     """Read new arguments: a JSON object is all of them, pairs replace those that they name."""
     if not text.lstrip().startswith("{"):

@@ -121,9 +121,10 @@ def message_run(
 def cancel_run(run_id: RunId, json: AsJson = False) -> None:
     """Ask a run to stop; what has ended stays as it is."""
     with client() as holdfast:
+        ended = holdfast.runs.status(run_id).closed
         holdfast.runs.cancel(run_id)
         status = holdfast.runs.status(run_id).status
     if json:
         show.print_json({"run_id": run_id, "status": status})
     else:
-        print(f"asked to stop; it is {status}")
+        print(f"it had ended: {status}" if ended else f"asked to stop; it is {status}")

@@ -34,12 +34,13 @@ def resume_paused(run_id: RunId, reason: Reason = None, json: AsJson = False) ->
 def interrupt_run(run_id: RunId, reason: Reason = None, json: AsJson = False) -> None:
     """End a run at once, in the middle of its model call; resume-run takes it up. What has ended stays as it is."""
     with client() as holdfast:
+        ended = holdfast.runs.status(run_id).closed
         holdfast.runs.interrupt(run_id, reason)
         status = holdfast.runs.status(run_id).status
     if json:
         show.print_json({"run_id": run_id, "status": status})
     else:
-        print(f"asked to stop at once; it is {status}")
+        print(f"it had ended: {status}" if ended else f"asked to stop at once; it is {status}")
 
 
 @runs.command("waiting")
@@ -67,10 +68,11 @@ def approve_call(
     """Let a tool call be made that waits for approval."""
     given = None if arguments is None else ask.read_arguments(arguments)
     with client() as holdfast:
-        call, digest = call_id, None
-        if call is None:
+        if call_id is None:
             waiting = ask.only_one(holdfast, run_id, "approval")
             call, digest = waiting["id"], waiting.get("digest")
+        else:
+            call, digest = call_id, ask.digest_of(holdfast, run_id, call_id)
         holdfast.runs.approve(run_id, call, arguments=given, reason=reason, digest=digest)
     _told(json, f"approved {call}", run_id=run_id, call_id=call, decision="approve")
 

@@ -95,8 +95,12 @@ def test_one_of_several_calls_must_be_named(env: dict[str, str], client: Client)
     assert f"{first} (pay amount=5 to=Bob), {second} (pay amount=6 to=Bob)" in done.stderr
     told = holdfast("runs", "deny", run_id, second, "--reason", "too much", "--json", env=env)
     assert json.loads(told.stdout) == {"run_id": run_id, "call_id": second, "decision": "deny"}
-    assert holdfast("runs", "approve", run_id, env=env).returncode == 0
+    [digest] = [str(each["digest"]) for each in client.runs.waiting_for(run_id)]
+    assert holdfast("runs", "approve", run_id, first, env=env).returncode == 0
     ended = client.runs.wait(run_id, timeout=30)
+    again = holdfast("runs", "approve", run_id, first, env=env)
+    assert (again.returncode, again.stdout) == (0, f"approved {first}\n"), "the same command is the same decision"
+    client.runs.approve(run_id, first, digest=digest)
     assert "paid 5 to Bob" in ended.final_text
     assert "too much" in ended.final_text
 
@@ -120,6 +124,8 @@ def test_a_run_is_paused_resumed_interrupted_and_taken_up(env: dict[str, str], c
     assert json.loads(told.stdout) == {"run_id": run.id, "asked": "resume"}
     assert holdfast("runs", "interrupt", run.id, env=env).stdout.startswith("asked to stop at once; it is ")
     assert client.runs.wait(run.id, timeout=30).status == "interrupted"
+    assert holdfast("runs", "interrupt", run.id, env=env).stdout == "it had ended: interrupted\n"
+    assert holdfast("runs", "cancel", run.id, env=env).stdout == "it had ended: interrupted\n"
     taken = holdfast("runs", "resume-run", run.id, "-m", "go on", "--watch", env=env)
     assert taken.returncode == 0, taken.stderr
     assert taken.stdout.splitlines()[-2:] == ["heard:  go on", "completed · 2 steps · $0.0000"]
@@ -161,6 +167,8 @@ def test_a_run_is_forked_and_compared(env: dict[str, str], client: Client) -> No
         (("fork", "ENDED"), "nothing new to do"),
         (("fork", "ENDED", "--at-step", "7"), "has the steps 1 to 1, not 7"),
         (("watch", "ENDED", "--interactive"), "no terminal"),
+        (("resume-run", "ENDED", "--interactive"), "no terminal"),
+        (("fork", "ENDED", "-m", "x", "--interactive"), "no terminal"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -258,3 +266,17 @@ def test_a_denial_at_the_terminal_tells_the_model_why_and_end_of_input_leaves_it
     assert terminal.close() == 0
     assert "far too much" in terminal.shown
     assert "paid 6 to Bob" in terminal.shown
+
+
+@pytest.mark.parametrize("command", [("resume-run",), ("fork", "--at-step", "1")], ids=lambda value: value[0])
+def test_whoever_takes_a_run_up_or_forks_it_may_be_asked_as_well(
+    env: dict[str, str], client: Client, command: tuple[str, ...]
+) -> None:
+    run_id, _ = waiting(client, "pay 5")
+    client.runs.interrupt(run_id)
+    client.runs.wait(run_id, timeout=30)
+    terminal = Terminal("runs", *command, run_id, "--interactive", env=env)
+    terminal.expect("dit its arguments: ")
+    terminal.type("y")
+    terminal.expect("paid 5 to Bob")
+    assert terminal.close() == 0

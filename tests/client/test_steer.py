@@ -161,6 +161,30 @@ async def test_a_call_waits_and_is_made_once_it_is_approved_however_often(client
     assert PAID == [(5, "Bob")], "a repeated approval of a run that has ended is the one that it took"
 
 
+async def test_a_decision_may_be_repeated_when_the_run_has_continued_in_a_new_link(address: str) -> None:
+    PAID.clear()
+    async with stage(address, _script, [AGENT], continue_after_events=12) as at:
+        client = AsyncClient(temporal=at.client, task_queue=at.task_queue)
+        run = await client.runs.create("steered", message="pay 5 6 7")
+        first, second, third = await waiting(client, run.id, 3)
+        began = (await at.client.get_workflow_handle(run.id).describe()).run_id
+        await client.runs.approve(run.id, first["id"])
+        await client.runs.deny(run.id, second["id"], reason="no")
+        async with asyncio.timeout(30):
+            while (await at.client.get_workflow_handle(run.id).describe()).run_id == began or PAID != [(5, "Bob")]:
+                await asyncio.sleep(0.05)
+        await waiting(client, run.id, 1)
+        await client.runs.approve(run.id, first["id"])
+        await client.runs.deny(run.id, second["id"], reason="no")
+        with pytest.raises(DecisionRefused):
+            await client.runs.deny(run.id, first["id"])
+        await client.runs.approve(run.id, third["id"])
+        ended = await client.runs.wait(run.id, timeout=30)
+    assert PAID == [(5, "Bob"), (7, "Bob")]
+    resolved = [event.data["call_id"] for event in ended.logs if event.type == "approval_resolved"]
+    assert resolved == [first["id"], second["id"], third["id"]]
+
+
 async def test_all_calls_of_a_turn_may_be_decided_at_once(client: AsyncClient) -> None:
     PAID.clear()
     run = await client.runs.create("steered", message=f"pay {' '.join(map(str, range(32)))}")

@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowHandle, WorkflowHistory, WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import Replayer
 
+from holdfast.client.history import read
+from holdfast.worker.plugin import HoldfastPlugin
 from holdfast.worker.scripted import call
 from tests.support.plays import AGENTS, Line, Play, done, script
 from tests.support.scenes import Scene
@@ -44,6 +48,7 @@ class Life:
             self.tell_again,
             self.settle,
             self.settle,
+            self.talk_nonsense,
             self.stop,
         ]
 
@@ -81,6 +86,11 @@ class Life:
         waits = (await self.run.query("status"))["waiting_for"]
         if waits:
             await self.say_to(self.dice.choice(waits), self.dice.choice(["approve", "deny"]))
+
+    async def talk_nonsense(self) -> None:
+        """Send an update that is refused: nothing of it is in history, and replays must not miss it."""
+        with suppress(WorkflowUpdateFailedError):
+            await self.run.execute_update("decide", {"call_id": "nobody", "decision": "deny"})
 
     async def say_to(self, wanted: dict[str, Any], decision: str) -> None:
         with suppress(WorkflowUpdateFailedError):  # somebody or something was quicker
@@ -140,6 +150,12 @@ class Life:
         return bool(status == "completed")
 
     async def check(self) -> None:
+        links: dict[str, list[HistoryEvent]] = {}
+        async for line in read(self.at.client, self.play.key):
+            links.setdefault(line.link, []).append(line.event)
+        for events_of_link in links.values():
+            history = WorkflowHistory(self.play.key, events_of_link)
+            await Replayer(workflows=[], plugins=[HoldfastPlugin()]).replay_workflow(history)
         folded, events = await timeline(self.at.client, self.play.key)
         told = await self.run.query("transcript", {"start": 0})
         assert [each.wire() for each in folded.messages] == told["messages"]
@@ -172,7 +188,9 @@ def _told(play: Play, wanted: tuple[str, dict[str, Any]]) -> tuple[str, dict[str
 
 
 @pytest.mark.parametrize("first", range(0, LIVES, AT_ONCE))
-async def test_whatever_is_done_to_a_run_nothing_is_lost_and_nothing_done_twice(address: str, first: int) -> None:
+async def test_whatever_is_done_to_a_run_nothing_is_lost_nothing_done_twice_and_it_replays(
+    address: str, first: int
+) -> None:
     async with stage(address, script, AGENTS, continue_after_events=25) as at:
         await at.run("player", message=Play((done,)).key)  # the server then knows the search attributes
         lives = [Life(at, seed) for seed in range(first, first + AT_ONCE)]

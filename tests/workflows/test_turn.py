@@ -64,9 +64,10 @@ def test_a_decision_counts_once_and_only_for_what_waits_for_one() -> None:
         with pytest.raises(NotAwaited):
             turn.decide(approve(call_id))
     turn.decide(approve("pay"))
-    for again in (approve("pay"), Decision(call_id="pay", decision="deny")):
+    turn.decide(approve("pay"))
+    for other in (Decision(call_id="pay", decision="deny"), approve("pay", arguments={"amount": 2})):
         with pytest.raises(NotAwaited):
-            turn.decide(again)
+            turn.decide(other)
     assert turn.slots["pay"].granted
     assert turn.slots["pay"].outcome is None
 
@@ -93,6 +94,11 @@ def test_a_denial_says_why() -> None:
         Outcome(error_type="ApprovalDenied", error="it was not approved"),
     ]
     assert not any(slot.made for slot in turn.slots.values())
+    turn.decide(Decision(call_id="pay", decision="deny", reason="too much"))
+    for other in (approve("pay"), Decision(call_id="pay", decision="deny"), approve("refund")):
+        with pytest.raises(NotAwaited):
+            turn.decide(other)
+    assert [slot.outcome for slot in turn.slots.values()] == told
 
 
 def test_a_question_is_answered_once() -> None:
@@ -100,7 +106,8 @@ def test_a_question_is_answered_once() -> None:
     for other in ("pay", "unknown"):
         with pytest.raises(NotAwaited):
             turn.answer(Answer(question_id=other, text="yes"))
-    turn.answer(Answer(question_id="ask_user", text="yes"))
+    for _ in range(2):
+        turn.answer(Answer(question_id="ask_user", text="yes"))
     with pytest.raises(NotAwaited):
         turn.answer(Answer(question_id="ask_user", text="no"))
     assert turn.slots["ask_user"].outcome == Outcome(output="yes")

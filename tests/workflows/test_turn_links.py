@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -156,3 +157,26 @@ def test_a_call_that_was_refused_is_refused_anew() -> None:
     assert again.turn is not None
     assert isinstance(again.turn.slots[ids[1]].call, ToolCall)
     assert len(again.turn.open) == 2
+
+
+def test_what_was_decided_may_be_said_again_in_the_next_links_and_nothing_else() -> None:
+    state, calls = opened("pay", "pay", "pay", "pay")
+    made, granted, denied, _ = calls
+    told = [
+        Decision(call_id=made, decision="approve", arguments={"amount": 1}),
+        Decision(call_id=granted, decision="approve", arguments={"amount": 2}),
+        Decision(call_id=denied, decision="deny", reason="too much"),
+    ]
+    for each in told:
+        state.decide(each)
+    state.settle(made, Outcome(output="paid"))
+    for _ in range(2):
+        state = following(state)
+        before = copy.deepcopy(state.carried("now"))
+        for each in told:
+            state.decide(each)
+            other = "deny" if each.decision == "approve" else "approve"
+            for changed in ({"decision": other, "arguments": None}, {"reason": "no", "arguments": None}):
+                with pytest.raises(NotAwaited):
+                    state.decide(each.model_copy(update=changed))
+        assert state.carried("now") == before

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from holdfast import Agent, AsyncClient, Client, HoldfastError, InputInvalid, NoWorker, ThreadNotFound
+from holdfast.client.cli.show import wanted
 from holdfast.client.threads import AsyncThreads
 from holdfast.worker.scripted import ChatRequest, Reply, say
 from tests.support.processes import Done, holdfast
@@ -80,6 +81,8 @@ async def test_a_thread_tells_whose_turn_it_is_and_who_waits(client: AsyncClient
     async with asyncio.timeout(DEADLINE):
         while (await client.runs.status(second.id)).status != "waiting":
             await asyncio.sleep(0.02)
+    (waits,) = await client.runs.waiting_for(second.id)
+    assert (waits["id"], wanted(waits)) == (thread, "its turn in the thread")
     found = await client.threads.get(thread)
     assert (found.holder, found.queue) == (first.id, [second.id])
     assert (await client.runs.wait(second.id, timeout=30)).status == "completed"

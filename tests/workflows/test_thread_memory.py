@@ -14,6 +14,8 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.worker import Replayer
 
 from holdfast import AsyncClient
+from holdfast.carried import Reference
+from holdfast.threads import ThreadCarried
 from holdfast.worker.build import make_worker
 from holdfast.worker.plugin import HoldfastPlugin
 from tests.support.stage import Stage, result, stage, timeline
@@ -173,3 +175,15 @@ async def test_the_histories_of_threads_replay(address: str, thread: str) -> Non
             link = history.events[0].workflow_execution_started_event_attributes.continued_execution_run_id
             if not link:
                 break
+
+
+async def test_a_thread_whose_link_before_is_gone_looks_for_it_ever_more_seldom(at: Stage, thread: str) -> None:
+    gone = ThreadCarried(link=str(uuid.uuid4()), memory=Reference(length=2, digest="0" * 32))
+    handle = await at.client.start_workflow("AgentThread", gone.wire(), id=f"thread:{thread}", task_queue=at.task_queue)
+
+    async def rests() -> list[int]:
+        started = [each.timer_started_event_attributes for each in (await handle.fetch_history()).events]
+        return [each.start_to_fire_timeout.seconds for each in started if each.timer_id]
+
+    assert await until(rests, lambda found: len(found) == 2) == [10, 20]
+    await handle.terminate()

@@ -114,6 +114,7 @@ async def test_a_run_that_continues_as_new_keeps_its_turn(address: str, thread: 
         run = await start(
             at, thread, 'call(("add", {"left": 1, "right": 2})) if turn < 12 else say("Twelve.")', name="long"
         )
+        await status(run, lambda told: told["step"] > 0)
         following = await start(at, thread, 'say("Third.")')
         assert (await result(run)).steps == 13
         assert (await result(following)).final_text == "Third."

@@ -18,6 +18,7 @@ from holdfast.client.told import TurnTold
 from holdfast.ids import step_of_call
 from holdfast.message import Message, Turn, tool_text
 from holdfast.workflows.admission import Admitted, Refused
+from holdfast.workflows.handover import resume
 from holdfast.workflows.outcomes import from_failure, from_output, named
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import Slot
@@ -91,7 +92,7 @@ class ActivityFold(Fold):
             return
         now = time_of(self._line.event).timestamp()
         anew = self.link_request is None or self.link_request.carried is None
-        state = RunState.resume(self.reading, self._carried, self._restored, now, self._interaction())
+        state = resume(self.reading, self._carried, self._restored, now, self._interaction())
         self._restored = []
         self._live(state, anew=anew)
 

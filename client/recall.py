@@ -17,6 +17,7 @@ from holdfast.errors import InputInvalid, RunNotFound
 from holdfast.message import user_message
 from holdfast.request import UserMessage, sound_id
 from holdfast.threads import Visit
+from holdfast.workflows.handover import carry
 from holdfast.workflows.outcomes import interrupted_once
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
@@ -112,7 +113,7 @@ def _before_step(folded: Timeline, state: RunState, link: str) -> Past:
     assert folded.reading is not None
     messages = [message.wire() for message in state.transcript.messages]
     counts = state.counts.model_copy(update={"steps": state.steps - 1})
-    carried = state.carried(link).model_copy(update={"counts": counts, "inbox": 0, "turn": OpenTurn()})
+    carried = carry(state, link).model_copy(update={"counts": counts, "inbox": 0, "turn": OpenTurn()})
     return Past(folded.reading, messages, carried)
 
 
@@ -120,7 +121,7 @@ def _at_the_end(folded: Timeline, state: RunState, link: str) -> Past:
     assert folded.reading is not None
     messages = [message.wire() for message in state.transcript.messages]
     messages += [user_message(each.text).wire() for each in state.inbox]
-    carried = state.carried(link)
+    carried = carry(state, link)
     specs = {spec.name: spec for spec in folded.reading.agent.tool_specs}
     lost = [
         Settled(call_id=slot.call.id, outcome=interrupted_once(), made=True, arguments=slot.edited)

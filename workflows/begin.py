@@ -14,6 +14,7 @@ from holdfast.carried import Carried
 from holdfast.errors import InputInvalid
 from holdfast.request import After, RunRequest
 from holdfast.workflows import options
+from holdfast.workflows.handover import resume
 from holdfast.workflows.hands import Hands
 from holdfast.workflows.in_thread import join
 from holdfast.workflows.state import RunState
@@ -43,7 +44,7 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
         state = RunState.begin(loaded, interaction)
     else:
         carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
-        state = RunState.resume(loaded, carried, messages, workflow.time(), interaction)
+        state = resume(loaded, carried, messages, workflow.time(), interaction)
         if not len(state.transcript) and not state.inbox:
             raise InputInvalid({"after": "there is nothing to go on from: give a message"})
     join(state, request, workflow.info().workflow_id)

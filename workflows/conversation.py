@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from holdfast.agent import Compaction
-from holdfast.bounds import PUSH_MAX_BYTES, json_size
+from holdfast.bounds import PUSH_MAX_BYTES, cut, json_size
 from holdfast.calls import Page
 from holdfast.carried import Pushed, Reference
 from holdfast.message import Message, ToolCall, Transcript
@@ -74,6 +74,12 @@ class Conversation:
         said = (each.content for each in reversed(self.messages[start:]) if each.role == "assistant")
         return next((text for text in said if text), "")
 
+    def last_result(self, limit: str | None) -> str:
+        """Say something better than nothing, where the model can't be asked any more."""
+        found = [each.content for each in self.messages if each.role == "tool" and each.content]
+        told = f"; the last result was: {cut(found[-1], 2_000)}" if found else ""
+        return f"This run reached {limit} before the model gave an answer{told}"
+
     def reference(self) -> Reference:
         """Return the transcript as length and digest."""
         return Reference(length=len(self.transcript), digest=self.transcript.digest())
@@ -135,3 +141,11 @@ class Conversation:
         if self._compact_from != _NEVER:
             self._too_long = compaction.plan(self.messages, settings) is not None
         return self._too_long
+
+
+def dropped_note(dropped: int) -> str:
+    """Word what the model is told of calls that were beyond what one turn may hold."""
+    return (
+        f"{dropped:,} further tool calls of that turn were not made: they were beyond what one turn may hold. "
+        "Ask again for those that are still needed."
+    )

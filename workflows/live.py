@@ -15,6 +15,7 @@ from holdfast.run import TERMINAL, RunResult, Status
 from holdfast.threads import TurnGiven
 from holdfast.workflows import details, options, shown
 from holdfast.workflows.clock import Clock
+from holdfast.workflows.handover import carry
 from holdfast.workflows.hands import Hands
 from holdfast.workflows.state import RunState
 
@@ -99,7 +100,7 @@ class Live:
         assert self._clock is not None
         info = workflow.info()
         active = self._clock.active(workflow.time())
-        return self.state.carried(info.run_id, started_at=self._clock.started_at, active_seconds=active)
+        return carry(self.state, info.run_id, started_at=self._clock.started_at, active_seconds=active)
 
     async def watch_clock(self) -> None:
         """Interrupt the run when its time is up."""

@@ -9,14 +9,14 @@ from typing import Any
 from holdfast.agent import Interaction, Limits
 from holdfast.bounds import cut, one_line
 from holdfast.calls import Compact, LoadedAgent, ModelCall
-from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Reference
+from holdfast.carried import Counts, OpenTurn, Outcome, Reference
 from holdfast.message import Message, Transcript, Turn, Usage, user_message
 from holdfast.request import Answer, UserMessage
 from holdfast.request import Decision as Verdict
 from holdfast.tools import ToolSpec
 from holdfast.workflows.admission import admit
 from holdfast.workflows.compaction import Span
-from holdfast.workflows.conversation import Conversation
+from holdfast.workflows.conversation import Conversation, dropped_note
 from holdfast.workflows.executions import Executions
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Finish, Move
 from holdfast.workflows.seen import SeenIds
@@ -56,9 +56,11 @@ class RunState:
     """Messages of the transcript that the thread has: what follows is new to it."""
     awaits_thread: str | None = None
     """The thread whose turn the run waits for."""
-    _seen: SeenIds = field(default_factory=SeenIds)
+    seen_ids: SeenIds = field(default_factory=SeenIds)
+    """Of the messages that were taken."""
     _tools: dict[str, ToolSpec] = field(default_factory=dict)
-    _dropped: int = 0
+    dropped: int = 0
+    """Calls of the last turn that were beyond what one may hold; the model is told once the others have ended."""
     _given_up: bool = False
     """Whether even the closing call can't be made."""
 
@@ -68,44 +70,6 @@ class RunState:
         state = cls(loaded, interaction or loaded.agent.interaction, goal=one_line(loaded.prompts[0], 300))
         for text in loaded.prompts:
             state.talk.say(user_message(text))
-        return state
-
-    @classmethod
-    def resume(
-        cls,
-        loaded: LoadedAgent,
-        carried: Carried,
-        messages: Iterable[dict[str, Any]],
-        now: float,
-        interaction: Interaction | None = None,
-    ) -> RunState:
-        """Go on from what a closed link has handed on; the messages are in wire form, those of its inbox last."""
-        state = cls(
-            loaded,
-            interaction or loaded.agent.interaction,
-            counts=carried.counts,
-            base=carried.base,
-            usage=carried.usage,
-            run_seq=carried.run_seq,
-            limit_reached=carried.limit_reached,
-            paused=carried.paused,
-            executions=Executions(carried.executions),
-            talk=Conversation(carried.context_tokens),
-            goal=carried.goal or one_line(next(iter(loaded.prompts), ""), 300),
-            memory=carried.memory,
-            own_from=carried.own_from,
-            handed_over=carried.handed_over,
-            awaits_thread=carried.awaits_thread,
-        )
-        state._seen = SeenIds(carried.seen)
-        restored = [Message.recorded(each) for each in messages]
-        for message in restored[: len(restored) - carried.inbox]:
-            state.talk.append(message)
-        unread = [each.content or "" for each in restored[len(restored) - carried.inbox :]]
-        state.inbox = [UserMessage(text=text) for text in (*unread, *loaded.prompts)]
-        state._dropped = carried.turn.dropped
-        state._open(now, carried.turn)
-        state._wake()
         return state
 
     def __post_init__(self) -> None:
@@ -129,7 +93,7 @@ class RunState:
     @property
     def seen(self) -> str:
         """The ids of the messages that were taken, as `SeenIds` packs them."""
-        return self._seen.packed()
+        return self.seen_ids.packed()
 
     @property
     def waiting(self) -> list[Slot]:
@@ -140,10 +104,10 @@ class RunState:
 
     def receive(self, message: UserMessage) -> bool:
         """Take a message for the next step; False for an id that was seen before."""
-        if message.id is not None and not self._seen.take(message.id):
+        if message.id is not None and not self.seen_ids.take(message.id):
             return False
         self.inbox.append(message)
-        self._wake()
+        self.wake()
         return True
 
     def pause(self, reason: str | None) -> bool:
@@ -202,7 +166,7 @@ class RunState:
     def next_move(self) -> Move:
         """Say what to do: settle the last turn's calls, shorten the transcript, ask the model, or finish."""
         if self.limit_reached == "max_cost_usd" or self._given_up:
-            return Finish("degraded", self.last_text() or self._what_is_known())
+            return Finish("degraded", self.last_text() or self.talk.last_result(self.limit_reached))
         if self.turn is not None:
             return CallTools(self.turn)
         last = self.talk.last
@@ -246,11 +210,11 @@ class RunState:
         self.partial_text = ""
         self.talk.context_tokens = turn.usage.input_tokens + turn.usage.output_tokens
         self.talk.append(turn.message)
-        self._dropped = turn.dropped_tool_calls
+        self.dropped = turn.dropped_tool_calls
         if not turn.message.tool_calls and not self.limit_reached:
             self._tell_dropped()  # with nothing left to settle, the turn would pass for an answer
-        opened = self._open(now)
-        self._wake()
+        opened = self.open_turn(now)
+        self.wake()
         return opened
 
     def settle(self, call_id: str, outcome: Outcome) -> None:
@@ -312,31 +276,6 @@ class RunState:
             },
         }
 
-    def carried(self, link: str, **more: Any) -> Carried:
-        """Return what the next link is handed."""
-        return Carried(
-            link=link,
-            run_seq=self.run_seq,
-            transcript=self.talk.reference(),
-            pushed=self.talk.push(),
-            inbox=len(self.inbox),
-            counts=self.counts,
-            base=self.base,
-            usage=self.usage,
-            limit_reached=self.limit_reached,
-            context_tokens=self.talk.context_tokens,
-            goal=self.goal,
-            seen=self.seen,
-            executions=self.executions.latest(),
-            turn=self._handed_on(),
-            paused=self.paused,
-            memory=self.memory,
-            own_from=self.own_from,
-            handed_over=self.handed_over,
-            awaits_thread=self.awaits_thread,
-            **more,
-        )
-
     def last_text(self) -> str:
         """Return the last text that the model said in this run."""
         return self.talk.last_text(self.own_from)
@@ -373,12 +312,7 @@ class RunState:
             pushed=self.talk.push(),
         )
 
-    def _handed_on(self) -> OpenTurn:
-        if self.turn is None:
-            return OpenTurn()
-        return self.turn.handed_on(self._dropped, self.loaded.tool_output_max_chars)
-
-    def _open(self, now: float, handed_on: OpenTurn | None = None) -> OpenCalls | None:
+    def open_turn(self, now: float, handed_on: OpenTurn | None = None) -> OpenCalls | None:
         calls = self.talk.unsettled()
         if not calls:
             return None
@@ -390,7 +324,7 @@ class RunState:
         self.turn.take_over(before)
         return self.turn
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """End the rests if there is a message, and the turn if nothing else is open."""
         if self.turn is not None and self.inbox:
             self.turn.wake()
@@ -423,16 +357,10 @@ class RunState:
         if most is not None and self.counts.cost_usd - self.base.cost_usd >= most:
             self.reach("max_cost_usd")
 
-    def _what_is_known(self) -> str:
-        """Say something better than nothing, where the model can't be asked for it any more."""
-        found = [each.content for each in self.transcript.messages if each.role == "tool" and each.content]
-        told = f"; the last result was: {cut(found[-1], 2_000)}" if found else ""
-        return f"This run reached {self.limit_reached} before the model gave an answer{told}"
-
     def _tell_dropped(self) -> None:
-        if self._dropped:
-            self.talk.say(user_message(_dropped_note(self._dropped)))
-            self._dropped = 0
+        if self.dropped:
+            self.talk.say(user_message(dropped_note(self.dropped)))
+            self.dropped = 0
 
 
 def _moved(mark: int, call: Compact, removed: int) -> int:
@@ -442,10 +370,3 @@ def _moved(mark: int, call: Compact, removed: int) -> int:
 
 def _plus(counts: Counts, **more: int) -> Counts:
     return counts.model_copy(update={name: getattr(counts, name) + number for name, number in more.items()})
-
-
-def _dropped_note(dropped: int) -> str:
-    return (
-        f"{dropped:,} further tool calls of that turn were not made: they were beyond what one turn may hold. "
-        "Ask again for those that are still needed."
-    )

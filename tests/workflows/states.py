@@ -14,6 +14,7 @@ from holdfast.carried import Carried, Outcome
 from holdfast.ids import call_id
 from holdfast.message import Turn, user_message
 from holdfast.workflows.admission import Admitted, Decision
+from holdfast.workflows.handover import carry, resume
 from holdfast.workflows.moves import CallModel, CallTools
 from holdfast.workflows.state import RunState
 
@@ -82,11 +83,11 @@ def roles(state: RunState) -> str:
 
 def handed_over(state: RunState, now: float = 0.0) -> RunState:
     """Hand a run to its next link, through JSON as history does."""
-    carried = Carried.model_validate_json(state.carried("link").model_dump_json())
+    carried = Carried.model_validate_json(carry(state, "link").model_dump_json())
     messages = [message.wire() for message in state.transcript.messages]
     messages += [user_message(each.text).wire() for each in state.inbox]
     loaded = state.loaded.model_copy(update={"prompts": ()})
-    return RunState.resume(loaded, carried, json.loads(json.dumps(messages)), now, state.interaction)
+    return resume(loaded, carried, json.loads(json.dumps(messages)), now, state.interaction)
 
 
 def observable(state: RunState) -> dict[str, Any]:

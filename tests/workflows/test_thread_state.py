@@ -17,6 +17,7 @@ from holdfast.carried import Carried, Reference
 from holdfast.message import Transcript, tool_message, user_message, whole_turns
 from holdfast.request import After, RunRequest
 from holdfast.threads import Collected, CompactThread, Entering, ThreadCarried, Visit
+from holdfast.workflows.handover import carry
 from holdfast.workflows.in_thread import join
 from holdfast.workflows.thread_state import Gather, Give, Rest, ThreadState
 from tests.workflows.states import fresh, roles, settle, turn
@@ -379,7 +380,7 @@ def test_a_compaction_of_the_memory_keeps_the_runs_own_part_apart() -> None:
     state.compacted(call, "short", state.usage)
     assert state.transcript.messages[state.own_from].content == "mine"
     assert state.handed_over == state.own_from
-    assert state.carried("x").memory == reference(long)
+    assert carry(state, "x").memory == reference(long)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from holdfast.calls import LoadedAgent
 from holdfast.carried import Outcome
 from holdfast.message import ToolCall
 from holdfast.request import Decision
+from holdfast.workflows.handover import carry, resume
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import NotAwaited
 from tests.workflows.states import ask, turn
@@ -39,7 +40,7 @@ def opened(*named: str, chars: int = 12_000) -> tuple[RunState, list[str]]:
 def following(state: RunState, with_agent: LoadedAgent | None = None) -> RunState:
     """Go on in the next link."""
     messages = [each.wire() for each in state.transcript.messages]
-    return RunState.resume(with_agent or loaded(LOOK, PAY), state.carried("before"), messages, 0.0)
+    return resume(with_agent or loaded(LOOK, PAY), carry(state, "before"), messages, 0.0)
 
 
 def approve(state: RunState, call_id: str, **arguments: Any) -> None:
@@ -93,7 +94,7 @@ def test_the_outcomes_of_an_open_turn_are_carried_in_512_kilobytes_at_most(outpu
         state.settle(call_id, Outcome(output=output))
     for call_id in ids[16:31]:
         state.settle(call_id, Outcome(error_type="Broken", error="\x01" * 4_000))
-    carried = state.carried("before").turn
+    carried = carry(state, "before").turn
     assert json_size([each.outcome.wire() for each in carried.settled]) <= 512 * KILOBYTE
     again = following(state)
     assert again.turn is not None
@@ -130,7 +131,7 @@ def test_a_reason_is_told_in_4_kilobytes() -> None:
     state, ids = opened("pay", "look")
     state.decide(Decision(call_id=ids[0], decision="deny", reason="é" * 100_000))
     state.pause("é" * 100_000)
-    carried = state.carried("before")
+    carried = carry(state, "before")
     assert json_size(carried.turn.settled[0].outcome.error) <= 4 * KILOBYTE + 2
     assert "200,0" in str(carried.turn.settled[0].outcome.error)
     assert json_size(carried.paused) <= 4 * KILOBYTE + 2
@@ -152,7 +153,7 @@ def test_a_rest_ends_between_now_and_ten_years_from_now(time: str, seconds: floa
 
 def test_a_call_that_was_refused_is_refused_anew() -> None:
     state, ids = opened("pay", "nothing")
-    assert [each.call_id for each in state.carried("before").turn.settled] == []
+    assert [each.call_id for each in carry(state, "before").turn.settled] == []
     again = following(state, loaded(PAY, ToolSpec(name="nothing")))
     assert again.turn is not None
     assert isinstance(again.turn.slots[ids[1]].call, ToolCall)
@@ -172,11 +173,11 @@ def test_what_was_decided_may_be_said_again_in_the_next_links_and_nothing_else()
     state.settle(made, Outcome(output="paid"))
     for _ in range(2):
         state = following(state)
-        before = copy.deepcopy(state.carried("now"))
+        before = copy.deepcopy(carry(state, "now"))
         for each in told:
             state.decide(each)
             other = "deny" if each.decision == "approve" else "approve"
             for changed in ({"decision": other, "arguments": None}, {"reason": "no", "arguments": None}):
                 with pytest.raises(NotAwaited):
                     state.decide(each.model_copy(update=changed))
-        assert state.carried("now") == before
+        assert carry(state, "now") == before

@@ -1,0 +1,84 @@
+"""What a run hands from one link to the next, and how the next one begins with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from holdfast.agent import Interaction
+from holdfast.bounds import one_line
+from holdfast.calls import LoadedAgent
+from holdfast.carried import Carried, OpenTurn
+from holdfast.message import Message
+from holdfast.request import UserMessage
+from holdfast.workflows.conversation import Conversation
+from holdfast.workflows.executions import Executions
+from holdfast.workflows.seen import SeenIds
+from holdfast.workflows.state import RunState
+
+
+def carry(state: RunState, link: str, **more: Any) -> Carried:
+    """Return what the next link is handed."""
+    turn = OpenTurn()
+    if state.turn is not None:
+        turn = state.turn.handed_on(state.dropped, state.loaded.tool_output_max_chars)
+    return Carried(
+        link=link,
+        run_seq=state.run_seq,
+        transcript=state.talk.reference(),
+        pushed=state.talk.push(),
+        inbox=len(state.inbox),
+        counts=state.counts,
+        base=state.base,
+        usage=state.usage,
+        limit_reached=state.limit_reached,
+        context_tokens=state.talk.context_tokens,
+        goal=state.goal,
+        seen=state.seen,
+        executions=state.executions.latest(),
+        turn=turn,
+        paused=state.paused,
+        memory=state.memory,
+        own_from=state.own_from,
+        handed_over=state.handed_over,
+        awaits_thread=state.awaits_thread,
+        **more,
+    )
+
+
+def resume(
+    loaded: LoadedAgent,
+    carried: Carried,
+    messages: Iterable[dict[str, Any]],
+    now: float,
+    interaction: Interaction | None = None,
+) -> RunState:
+    """Go on from what a closed link has handed on; the messages are in wire form, those of its inbox last."""
+    state = RunState(
+        loaded,
+        interaction or loaded.agent.interaction,
+        counts=carried.counts,
+        base=carried.base,
+        usage=carried.usage,
+        run_seq=carried.run_seq,
+        limit_reached=carried.limit_reached,
+        paused=carried.paused,
+        executions=Executions(carried.executions),
+        talk=Conversation(carried.context_tokens),
+        goal=carried.goal or one_line(next(iter(loaded.prompts), ""), 300),
+        memory=carried.memory,
+        own_from=carried.own_from,
+        handed_over=carried.handed_over,
+        awaits_thread=carried.awaits_thread,
+        seen_ids=SeenIds(carried.seen),
+        dropped=carried.turn.dropped,
+    )
+    restored = [Message.recorded(each) for each in messages]
+    read = len(restored) - carried.inbox
+    for message in restored[:read]:
+        state.talk.append(message)
+    unread = [each.content or "" for each in restored[read:]]
+    state.inbox = [UserMessage(text=text) for text in (*unread, *loaded.prompts)]
+    state.open_turn(now, carried.turn)
+    state.wake()
+    return state

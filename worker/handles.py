@@ -24,8 +24,11 @@ class RunHandle:
 
     @property
     def events(self) -> AsyncIterator[Event]:
-        """The run's events from its first on, live, until it has ended; each use reads them anew."""
-        return self._portal.bridge_items(self._client.runs.stream_events(self.run_id))
+        """The run's events from its first on, live, until it has ended; each use reads them anew.
+
+        What a model says comes as `text_delta` events too, while it says it.
+        """
+        return self._portal.bridge_items(self._client.runs.stream_events(self.run_id, deltas=True))
 
     async def append_message(self, text: str) -> str:
         """Send a follow-up message, which starts a run that has ended again; returns its id."""

@@ -78,6 +78,7 @@ async def test_run_stream_and_run_handle_work_in_any_event_loop(runner: Runner) 
     stream = runner.run_stream(AGENT, user_message="Hello!")
     types = [event.type async for event in stream]
     assert types[-1] == "run_completed"
+    assert "text_delta" in types
     assert stream.result is not None
     assert stream.result.run_id == stream.run_id
     handle = await runner.run_handle(AGENT, user_message="please wait")

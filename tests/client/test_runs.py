@@ -212,15 +212,15 @@ async def test_runs_are_listed_by_agent_latest_first(client: AsyncClient) -> Non
 
 
 async def test_runs_are_listed_by_how_they_ended_whatever_they_wrote_themselves(client: AsyncClient, at: Stage) -> None:
-    started = {"failed": await client.runs.create("nobody", message="Hello", thread_id="listed")}
+    started = {"failed": await client.runs.create("nobody", message="Hello")}
     for status in ("terminated", "cancelled", "running"):
-        started[status] = await client.runs.create("resting", input={"seconds": 60}, thread_id="listed")
+        started[status] = await client.runs.create("resting", input={"seconds": 60})
         async for event in client.runs.stream_events(started[status].id):
             if event.type == "tool_called":
                 break
-    started["completed"] = await client.runs.create("resting", input={"seconds": 0}, thread_id="listed")
+    started["completed"] = await client.runs.create("resting", input={"seconds": 0})
     unserved = AsyncClient(temporal=at.client, task_queue=f"nobody-{time.time_ns()}")
-    started["pending"] = await unserved.runs.create("resting", message="Hello", thread_id="listed")
+    started["pending"] = await unserved.runs.create("resting", message="Hello")
     await at.client.get_workflow_handle(started["terminated"].id).terminate()
     await client.runs.cancel(started["cancelled"].id)
     for ended in ("failed", "cancelled", "completed"):
@@ -228,7 +228,7 @@ async def test_runs_are_listed_by_how_they_ended_whatever_they_wrote_themselves(
     ids = {run.id: name for name, run in started.items()}
 
     async def listed(status: str) -> set[str]:
-        found = await client.runs.list(status=status, thread_id="listed", limit=1000)
+        found = await client.runs.list(status=status, limit=1000)
         assert {run.status for run in found} <= {status}
         return {ids[run.id] for run in found if run.id in ids}
 

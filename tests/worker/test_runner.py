@@ -103,10 +103,11 @@ def test_agents_with_other_tools_run_beside_one_another(runner: Runner) -> None:
 
 
 def test_thread_and_metadata_and_idempotency_key_reach_the_run(runner: Runner) -> None:
-    first = runner.run_sync(AGENT, "x", thread_id="t-1", metadata={"tenant": "a"}, idempotency_key="runner-key")
-    again = runner.run_sync(AGENT, "x", thread_id="t-1", metadata={"tenant": "a"}, idempotency_key="runner-key")
+    thread = f"t-{uuid.uuid4().hex[:8]}"
+    first = runner.run_sync(AGENT, "x", thread_id=thread, metadata={"tenant": "a"}, idempotency_key="runner-key")
+    again = runner.run_sync(AGENT, "x", thread_id=thread, metadata={"tenant": "a"}, idempotency_key="runner-key")
     assert first == again
-    assert first.thread_id == "t-1"
+    assert first.thread_id == thread
 
 
 SCRIPT = """

@@ -28,6 +28,8 @@ from tests.support.stage import endpoints
 
 PAID: list[int] = []
 
+THREAD = f"t-{uuid.uuid4().hex[:8]}"
+
 
 @tool(requires_approval=True)
 async def pay(amount: int) -> str:
@@ -133,9 +135,9 @@ async def test_a_live_run_is_waited_for(address: str, model: ScriptedModel) -> N
 
 async def test_a_run_of_another_thread_is_not_taken_up_by_mistake(address: str, model: ScriptedModel) -> None:
     with runner(address, model) as kept:
-        result = await kept.run(AGENT, "x", thread_id="t-1")
-        assert (await kept.resume(AGENT, run_id=result.run_id, thread_id="t-1")).final_text == "heard: x"
-        with pytest.raises(InputInvalid, match="belongs to thread 't-1', not 't-2'"):
+        result = await kept.run(AGENT, "x", thread_id=THREAD)
+        assert (await kept.resume(AGENT, run_id=result.run_id, thread_id=THREAD)).final_text == "heard: x"
+        with pytest.raises(InputInvalid, match=f"belongs to thread '{THREAD}', not 't-2'"):
             await kept.resume(AGENT, run_id=result.run_id, thread_id="t-2")
         with pytest.raises(RunNotFound):
             await kept.resume(AGENT, run_id="nope")

@@ -113,8 +113,8 @@ class PastActivities:
                 raise InputInvalid({"after.step": "is for a fork: a run does not take its own steps anew"})
             return going_on(await self._recall(client, workflow_id, after.run, after.step), after, own)
         except RunNotFound:
-            told = f"the history that this goes on from is gone: link {after.run} of run {workflow_id!r}"
-            raise ApplicationError(cut(told), type="HistoryGone", non_retryable=True) from None
+            told = f"no run {workflow_id!r} has the link {after.run}: its history is gone, or never was"
+            raise ApplicationError(cut(told), type="RunNotFound", non_retryable=True) from None
         except HoldfastError as error:
             passing = isinstance(error, ServerUnavailable)
             raise ApplicationError(cut(str(error)), type=type(error).__name__, non_retryable=not passing) from None

@@ -53,8 +53,8 @@ def client(at: Stage) -> AsyncClient:
 
 
 async def test_a_run_is_created_waited_for_and_read_back(client: AsyncClient) -> None:
-    started = await client.runs.create("resting", input={"seconds": 0.1}, metadata={"tenant": "a"}, thread_id="t-1")
-    assert (started.agent_id, started.status, started.thread_id) == ("resting", "pending", "t-1")
+    started = await client.runs.create("resting", input={"seconds": 0.1}, metadata={"tenant": "a"}, thread_id="of-its-own")
+    assert (started.agent_id, started.status, started.thread_id) == ("resting", "pending", "of-its-own")
     assert abs((started.created_at - (await client.runs.status(started.id)).created_at).total_seconds()) < 2
     assert started.task_queue == (await client.runs.status(started.id)).task_queue
     run = await client.runs.wait(started.id, timeout=30, poll_interval=2.0)
@@ -62,7 +62,7 @@ async def test_a_run_is_created_waited_for_and_read_back(client: AsyncClient) ->
     assert run.output == run.final_text == "heard: Rest for 0.1 seconds."
     assert run.original_prompt == "Rest for 0.1 seconds."
     assert [each.role for each in run.messages] == ["user", "assistant", "tool", "assistant"]
-    assert (run.input, run.metadata, run.thread_id) == ({"seconds": 0.1}, {"tenant": "a"}, "t-1")
+    assert (run.input, run.metadata, run.thread_id) == ({"seconds": 0.1}, {"tenant": "a"}, "of-its-own")
     assert run.logs[0].type == "run_started"
     assert run.logs[-1].type == "run_completed"
     assert (await client.runs.get(started.id)).logs == run.logs

@@ -184,6 +184,8 @@ async def _check(at: Scene, word: str) -> None:
     state = OPEN[at.state]
     folded, events = await timeline(at.at.client, at.run.id)
     found, expected = [event.type for event in events], told(at.state, word)
+    if at.state == "loading" and word in ("interrupted", "cancelled"):  # the load may have ended by then
+        found = [each for each in found if each != "declared_functions"]
     assert found == expected
     stopped = word in ("interrupted", "cancelled")
     again = 0 if stopped else 1

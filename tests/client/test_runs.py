@@ -53,7 +53,9 @@ def client(at: Stage) -> AsyncClient:
 
 
 async def test_a_run_is_created_waited_for_and_read_back(client: AsyncClient) -> None:
-    started = await client.runs.create("resting", input={"seconds": 0.1}, metadata={"tenant": "a"}, thread_id="of-its-own")
+    started = await client.runs.create(
+        "resting", input={"seconds": 0.1}, metadata={"tenant": "a"}, thread_id="of-its-own"
+    )
     assert (started.agent_id, started.status, started.thread_id) == ("resting", "pending", "of-its-own")
     assert abs((started.created_at - (await client.runs.status(started.id)).created_at).total_seconds()) < 2
     assert started.task_queue == (await client.runs.status(started.id)).task_queue

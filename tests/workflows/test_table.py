@@ -279,6 +279,8 @@ async def _ends_as(at: Scene, folded: Timeline, status: str, text: str | None, r
         start = page.get("next")
     told = [message.wire() for message in folded.messages]
     if status in ("cancelled", "interrupted"):
+        if not messages:  # it was stopped as its load ended: history has the load, and the run never began
+            return
         # The SDK drops a result that comes with the word to stop; history has it, and a later start counts it.
         assert all(each["role"] == "tool" for each in told[len(messages) :])
         told = told[: len(messages)]

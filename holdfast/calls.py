@@ -93,7 +93,7 @@ class ModelCall(Data):
     """The limit whose last allowed call this is: made without tools, asking for an answer from what is known."""
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
     transcript: Reference
-    pushed: tuple[Pushed, ...] = Field(default=())
+    pushed: tuple[Pushed, ...] = ()
 
 
 class Page(Data):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
-
 from holdfast.data import Data
 from holdfast.message import Usage
 from holdfast.run import ToolExecution
@@ -115,7 +113,7 @@ class Carried(Data):
     active_seconds: float = 0.0
     memory: Reference | None = None
     """What the run's thread remembered when the run read it; None where it has read nothing."""
-    own_from: int = Field(default=0)
+    own_from: int = 0
     """Where a thread's memory ends in the transcript, and the run's own part begins."""
     awaits_thread: str | None = None
     """The thread whose turn the run waits for."""

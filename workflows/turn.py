@@ -131,7 +131,7 @@ class Turn:
         The very decision that was taken may come again: the caller may not have learnt that it was.
         """
         slot = self.slots.get(verdict.call_id)
-        if slot is None or slot.decision is None or isinstance(slot.decision, Refused):
+        if slot is None or isinstance(slot.decision, Refused):
             raise NotAwaited(f"no call {verdict.call_id[:40]!r} waits for a decision")
         if slot.waits != "approval" and not slot.is_decided_as(verdict):
             raise NotAwaited(f"the call {verdict.call_id!r} waits for no decision any more")

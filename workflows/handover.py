@@ -11,6 +11,7 @@ from holdfast.calls import LoadedAgent
 from holdfast.carried import Carried, OpenTurn
 from holdfast.message import Message
 from holdfast.request import UserMessage
+from holdfast.workflows.budget import Budget
 from holdfast.workflows.conversation import Conversation
 from holdfast.workflows.executions import Executions
 from holdfast.workflows.seen import SeenIds
@@ -57,11 +58,8 @@ def resume(
     state = RunState(
         loaded,
         interaction or loaded.agent.interaction,
-        counts=carried.counts,
-        base=carried.base,
-        usage=carried.usage,
+        budget=Budget(loaded.agent.limits, carried.counts, carried.base, carried.usage, carried.limit_reached),
         run_seq=carried.run_seq,
-        limit_reached=carried.limit_reached,
         paused=carried.paused,
         executions=Executions(carried.executions),
         talk=Conversation(carried.context_tokens),

@@ -15,6 +15,7 @@ from holdfast.request import Answer, UserMessage
 from holdfast.request import Decision as Verdict
 from holdfast.tools import ToolSpec
 from holdfast.workflows.admission import admit
+from holdfast.workflows.budget import Budget
 from holdfast.workflows.compaction import Span
 from holdfast.workflows.conversation import Conversation, dropped_note
 from holdfast.workflows.executions import Executions
@@ -32,13 +33,9 @@ class RunState:
     interaction: Interaction = field(default_factory=Interaction)
     talk: Conversation = field(default_factory=Conversation)
     """What the model sees."""
-    counts: Counts = field(default_factory=Counts)
-    base: Counts = field(default_factory=Counts)
-    """What had been done when this run_seq began: limits count from there."""
-    usage: Usage = field(default_factory=Usage)
+    budget: Budget = field(default_factory=lambda: Budget(Limits()))
+    """What it has used up of its limits."""
     run_seq: int = 1
-    limit_reached: str | None = None
-    """The first limit whose count was used up."""
     partial_text: str = ""
     """What a cancelled model call had said."""
     paused: str | None = None
@@ -67,7 +64,12 @@ class RunState:
     @classmethod
     def begin(cls, loaded: LoadedAgent, interaction: Interaction | None = None) -> RunState:
         """Begin a run that goes on from nothing."""
-        state = cls(loaded, interaction or loaded.agent.interaction, goal=one_line(loaded.prompts[0], 300))
+        state = cls(
+            loaded,
+            interaction or loaded.agent.interaction,
+            budget=Budget(loaded.agent.limits),
+            goal=one_line(loaded.prompts[0], 300),
+        )
         for text in loaded.prompts:
             state.talk.say(user_message(text))
         return state
@@ -84,6 +86,26 @@ class RunState:
     def limits(self) -> Limits:
         """The agent's limits."""
         return self.loaded.agent.limits
+
+    @property
+    def counts(self) -> Counts:
+        """What was done so far, before this run_seq included."""
+        return self.budget.counts
+
+    @property
+    def base(self) -> Counts:
+        """What had been done when this run_seq began."""
+        return self.budget.base
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens and money so far."""
+        return self.budget.usage
+
+    @property
+    def limit_reached(self) -> str | None:
+        """The first limit whose count was used up."""
+        return self.budget.reached
 
     @property
     def steps(self) -> int:
@@ -203,7 +225,7 @@ class RunState:
 
     def record(self, turn: Turn, now: float = 0.0) -> OpenCalls | None:
         """Take a model's turn into the transcript, and return its calls; a partial turn is only shown."""
-        self._spend(turn.usage)
+        self.budget.spend(turn.usage)
         if turn.partial:
             self.partial_text = turn.message.content or ""
             return None
@@ -225,8 +247,8 @@ class RunState:
 
     def compacted(self, call: Compact, summary: str, usage: Usage) -> None:
         """Put a summary where the oldest turns were."""
-        self._spend(usage)
-        self.counts = _plus(self.counts, model_calls=1)
+        self.budget.spend(usage)
+        self.budget.take_model_call()
         removed = self.talk.summarise(Span(call.start, call.stop), summary)
         self.own_from = _moved(self.own_from, call, removed)
         self.handed_over = _moved(self.handed_over, call, removed)
@@ -248,7 +270,7 @@ class RunState:
 
     def reach(self, limit: str) -> None:
         """Note that a limit's count is used up: the next model call is the closing one."""
-        self.limit_reached = self.limit_reached or limit
+        self.budget.reach(limit)
 
     # What is shown and handed on
 
@@ -281,11 +303,7 @@ class RunState:
         return self.talk.last_text(self.own_from)
 
     def _model_call(self) -> ModelCall:
-        self.counts = _plus(self.counts, steps=1, model_calls=1)
-        if self.counts.steps - self.base.steps >= self.limits.max_steps:
-            self.reach("max_steps")
-        if self.counts.model_calls - self.base.model_calls >= self.limits.max_model_calls:
-            self.reach("max_model_calls")
+        self.budget.take_step()
         return ModelCall(
             step=self.counts.steps,
             model=self.loaded.agent.model,
@@ -296,9 +314,8 @@ class RunState:
         )
 
     def _to_compact(self) -> Compact | None:
-        settings, left = self.loaded.agent.compaction, self.limits.max_model_calls
-        left -= self.counts.model_calls - self.base.model_calls
-        if settings is None or self.limit_reached or left < 2:
+        settings = self.loaded.agent.compaction
+        if settings is None or self.limit_reached or self.budget.model_calls_left < 2:
             return None
         span = self.talk.to_summarise(settings)
         if span is None:
@@ -316,7 +333,7 @@ class RunState:
         calls = self.talk.unsettled()
         if not calls:
             return None
-        made = self.counts.tool_calls - self.base.tool_calls
+        made = self.budget.tool_calls
         before = handed_on or OpenTurn()
         granted = [each.call_id for each in before.granted]
         decisions = admit(calls, self._tools, self.limits, made, self.interaction, granted)
@@ -339,7 +356,6 @@ class RunState:
         for slot in turn.slots.values():
             outcome = slot.outcome
             assert outcome is not None
-            self.counts = _plus(self.counts, tool_calls=int(slot.made))
             self.executions.add(slot.call, outcome, self.loaded.agent.name)
             message = slot.result(self.loaded.tool_output_max_chars)
             if slot.is_fed:
@@ -347,15 +363,7 @@ class RunState:
             else:
                 self.talk.say(message)
         self._tell_dropped()
-        if self.counts.tool_calls - self.base.tool_calls >= self.limits.max_tool_calls:
-            self.reach("max_tool_calls")
-
-    def _spend(self, usage: Usage) -> None:
-        self.usage = self.usage + usage
-        self.counts = self.counts.model_copy(update={"cost_usd": self.usage.cost_usd})
-        most = self.limits.max_cost_usd
-        if most is not None and self.counts.cost_usd - self.base.cost_usd >= most:
-            self.reach("max_cost_usd")
+        self.budget.take_tool_calls(sum(slot.made for slot in turn.slots.values()))
 
     def _tell_dropped(self) -> None:
         if self.dropped:
@@ -366,7 +374,3 @@ class RunState:
 def _moved(mark: int, call: Compact, removed: int) -> int:
     """Return where a place in the transcript is after compaction; what was summarised counts as what comes after it."""
     return mark - removed if mark >= call.stop else min(mark, call.start)
-
-
-def _plus(counts: Counts, **more: int) -> Counts:
-    return counts.model_copy(update={name: getattr(counts, name) + number for name, number in more.items()})

@@ -11,6 +11,9 @@ from pydantic import AfterValidator, Field, JsonValue, field_validator, model_va
 from holdfast.bounds import REQUEST_MAX_BYTES, TURN_MAX_TOOL_CALLS, canonical_json, json_size
 from holdfast.data import Data
 from holdfast.errors import DefinitionError
+from holdfast.failure import Failure
+from holdfast.policy import Policy
+from holdfast.subagents import Join, Subagent
 from holdfast.tools import Tool, ToolSpec
 
 
@@ -82,8 +85,12 @@ class Limits(Data):
     """Tool calls under way at once."""
     max_tool_calls_per_turn: int = Field(default=TURN_MAX_TOOL_CALLS, ge=1, le=TURN_MAX_TOOL_CALLS)
     """Tool calls of one answer; those beyond it are refused, and the model is told."""
+    max_subagent_depth: int = Field(default=3, ge=0, le=20)
+    """Levels of subagents beneath a run that nobody called; a deeper one is refused, and the model is told."""
     max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Dollars: once so much is spent, no further model call is made. A call of unknown price counts nothing."""
+    """Dollars, of this run and its subagents: once so much is spent, no further model call is made."""
+    unknown_price: Literal["refuse", "allow"] = "refuse"
+    """What becomes of a model call whose price nobody knows, where `max_cost_usd` is set."""
     max_active_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Seconds of work; the clock stands still while the run is paused, rests or waits for a person. Then the run is
     `interrupted`."""
@@ -105,9 +112,24 @@ class Agent(Data):
     """Jinja template of the first user message, rendered with the run's input."""
     input_schema: dict[str, JsonValue] | None = None
     """JSON schema of a run's input, which is refused where it does not fit."""
+    input_description: str = ""
+    output_schema: dict[str, JsonValue] | None = None
+    """JSON schema of the answer, which is then JSON, and repaired by the model where it does not fit."""
+    output_description: str = ""
+    """Told to the model: what the answer is to be."""
+    fallback_models: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    """Asked in this order where `model` fails for good, or is out."""
     tools: Annotated[Sequence[ToolSpec | Tool[..., Any] | str], AfterValidator(tuple)] = ()
     """Functions made tools by `@tool`; in JSON, the name of a tool that the worker has, or a whole ToolSpec."""
     model_settings: ModelSettings = ModelSettings()
+    subagents: tuple[Subagent, ...] = ()
+    """Agents that this one may call as tools."""
+    join: Join = Join()
+    """How many of the subagents that one turn starts must succeed."""
+    policy: Policy | None = None
+    failure: Failure = Failure()
+    planning: bool = False
+    """Ask for a plan before the first step."""
     limits: Limits = Limits()
     interaction: Interaction = Interaction()
     compaction: Compaction | None = Compaction()
@@ -164,6 +186,10 @@ class Agent(Data):
     def tool_specs(self) -> list[ToolSpec]:
         """The specifications of its tools; only for an agent that is `resolved`."""
         return [spec_of(each) for each in self.tools if not isinstance(each, str)]
+
+
+Subagent.model_rebuild(_types_namespace={"Agent": Agent})
+Agent.model_rebuild()
 
 
 def spec_of(declared: ToolSpec | Tool[..., Any]) -> ToolSpec:

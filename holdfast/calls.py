@@ -26,6 +26,10 @@ class LoadedAgent(Data):
     """Whether the worker found the search attributes registered, so that the run may write them."""
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
     """The worker's setting when the run began."""
+    boundary: str | None = None
+    """The run's own mark around what tools return, which no tool can know; None leaves their output as it is."""
+    queues: dict[str, str] = Field(default_factory=dict)
+    """Activity type, or `model:` and a model's name → its task queue, where that is not the run's."""
     continue_after_events: int = CONTINUE_AFTER_EVENTS
     continue_after_bytes: int = CONTINUE_AFTER_BYTES
     """Events and bytes of one link, after which the run continues as new; the worker's setting when it began."""
@@ -91,6 +95,12 @@ class ModelCall(Data):
     model: str
     closing: str | None = None
     """The limit whose last allowed call this is: made without tools, asking for an answer from what is known."""
+    planning: bool = False
+    """Asks for a plan, without tools."""
+    budget_usd: float | None = None
+    """What may still be spent: a call whose price is unknown, or whose input alone costs more, is not made."""
+    boundary: str | None = None
+    """The mark around what tools return, as `LoadedAgent` has it."""
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
     transcript: Reference
     pushed: tuple[Pushed, ...] = ()

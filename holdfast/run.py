@@ -30,6 +30,31 @@ class ToolExecution(Data):
     agent_path: str | None = None
 
 
+class SubagentExecution(Data):
+    """One subagent's run, as its caller saw it end."""
+
+    agent_name: str
+    run_id: str
+    tool_call_id: str
+    status: Status
+    success: bool
+    output: JsonValue = None
+    """A preview."""
+    error: str | None = None
+    latency_ms: float | None = None
+    cost_usd: float = 0.0
+    steps: int = 0
+    agent_depth: int = 0
+    agent_path: str | None = None
+
+
+class Source(Data):
+    """Where something in an answer is from, as a tool named it."""
+
+    url: str
+    title: str = ""
+
+
 class RunError(Data):
     """Why a run failed."""
 
@@ -53,8 +78,10 @@ class RunResult(Data):
     cost_usd: float = 0.0
     usage_aggregate: Usage = Field(default_factory=Usage)
     tool_executions: tuple[ToolExecution, ...] = ()
-    subagent_executions: tuple[dict[str, JsonValue], ...] = ()
-    sources: tuple[dict[str, JsonValue], ...] = ()
+    model: str = ""
+    """The model that gave the last answer."""
+    subagent_executions: tuple[SubagentExecution, ...] = ()
+    sources: tuple[Source, ...] = ()
     thread_id: str | None = None
     state_snapshot: dict[str, JsonValue] = Field(default_factory=dict)
     """Counters at the end: model and tool calls, messages, the limit that was reached."""

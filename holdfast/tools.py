@@ -43,8 +43,22 @@ class ToolSpec(Data):
     """Attempts before the model is told of the failure; 1 for a `once` tool, whatever stands here."""
     requires_approval: bool = False
     """Each call waits until somebody approves it."""
+    task_queue: str | None = Field(default=None, min_length=1, max_length=200)
+    """Where the tool's activity is served, by a worker of any language; the run's own task queue by default."""
+    activity: str | None = Field(default=None, min_length=1, max_length=200)
+    """The activity's type, where it is not the tool's name."""
+    heartbeat_seconds: float | None = Field(default=None, gt=0)
+    """Silence after which an activity elsewhere is taken for dead; by default such a one need not beat."""
+    max_concurrent: int | None = Field(default=None, ge=1, le=1000)
+    """Calls under way at once on one worker, all runs together; those beyond it wait on the server."""
     builtin: Builtin | None = None
     """Set for the tools that the run itself carries out: a question to a person, a rest."""
+    mcp_server: str | None = None
+    """Set for a tool of an MCP server: the server's name."""
+    fingerprint: str | None = None
+    """Of a tool that somebody else describes: the hash of its description and schema, as the run found them."""
+    subagent: str | None = None
+    """Set for a tool that is an agent: the name of that subagent."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ AGENT_LIST_ACTIVITY = "agent.list"
 MODEL_CALL = "model.call"
 TRANSCRIPT_RESTORE = "transcript.restore"
 CONTEXT_COMPACT = "context.compact"
+POLICY_CHECK = "policy.check"
+GUARDRAIL_CHECK = "guardrail.check"
 THREAD_ENTER = "thread.enter"
 THREAD_READ = "thread.read"
 THREAD_COLLECT = "thread.collect"
@@ -40,6 +42,8 @@ ACTIVITIES = (
     MODEL_CALL,
     TRANSCRIPT_RESTORE,
     CONTEXT_COMPACT,
+    POLICY_CHECK,
+    GUARDRAIL_CHECK,
     THREAD_ENTER,
     THREAD_READ,
     THREAD_COLLECT,

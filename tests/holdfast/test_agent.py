@@ -59,6 +59,8 @@ def test_everything_but_name_and_model_has_a_default() -> None:
         "max_tool_calls": 500,
         "max_parallel_tools": 16,
         "max_tool_calls_per_turn": 32,
+        "max_subagent_depth": 3,
+        "unknown_price": "refuse",
         "max_cost_usd": None,
         "max_active_seconds": None,
         "deadline_seconds": None,

@@ -153,7 +153,7 @@ def turns(*replies: Reply) -> Script:
     return lambda request: replies[min(request.turn, len(replies) - 1)]
 
 
-def _limited(**limits: int) -> Agent:
+def _limited(**limits: Any) -> Agent:
     return AGENT.model_copy(update={"limits": Limits(**limits)})
 
 

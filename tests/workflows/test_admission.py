@@ -20,7 +20,7 @@ def asked(*named: str, arguments: str = "{}") -> tuple[ToolCall, ...]:
     return tuple(ToolCall.of(f"id{index}", name, arguments) for index, name in enumerate(named))
 
 
-def verdicts(named: list[str], made: int = 0, **limits: int) -> str:
+def verdicts(named: list[str], made: int = 0, **limits: Any) -> str:
     """Write a turn's decisions as one word: + made, ? unknown tool, ! limit, ~ bad arguments."""
     signs = {"ToolUnknown": "?", "LimitReached": "!", "ToolArgumentsInvalid": "~"}
     decisions = admit(asked(*named), TOOLS, Limits(**limits), made)

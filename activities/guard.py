@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -113,9 +114,11 @@ class _Guarded(ActivityInboundInterceptor):
         _hearts[info.task_token] = self._heart
         self._heart.start()
         try:
+            began = time.perf_counter()
             with structlog.contextvars.bound_contextvars(**names):
                 result = await super().execute_activity(input)
             if info.activity_type in self._guard.tools:
+                _log.info("tool.called", latency_ms=round((time.perf_counter() - began) * 1000, 1), **names)
                 self._guard.cache.feed_output(run_key(info), info.activity_id, result)
             return result
         except (asyncio.CancelledError, CancelledError):

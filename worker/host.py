@@ -161,7 +161,8 @@ async def _develop(server: EmbeddedServer, registry: Registry, settings: Setting
 def _settings(task_queue: str | None) -> Settings:
     """Read the settings, and let logs go where they say."""
     settings = read_settings(**({"task_queue": task_queue} if task_queue else {}))
-    logs.configure(settings.log_format, settings.log_level, settings.secrets)
+    form = settings.telemetry if settings.telemetry in ("console", "json") else settings.log_format
+    logs.configure(form, settings.log_level, settings.secrets)
     logs.forward_native()
     return settings
 

@@ -19,6 +19,22 @@ _TEMPORAL_NAMES = {"workflow_id": "run_id", "activity_type": "activity", "attemp
 
 def configure(log_format: str = "auto", level: str = "info", secrets: Iterable[tuple[str, str]] = ()) -> None:
     """Send every log of this process to stderr, in one form, without known secrets."""
+    root = logging.getLogger()
+    root.handlers[:] = [_handler(log_format, secrets)]
+    root.setLevel(level.upper())
+    for noisy in ("LiteLLM", "httpx", "httpcore", "openai", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def tell(log_format: str, level: str = "info", secrets: Iterable[tuple[str, str]] = ()) -> None:
+    """Send Holdfast's own logs to stderr, and leave those of the program around it as they are."""
+    ours = logging.getLogger("holdfast")
+    ours.handlers[:] = [_handler(log_format, secrets)]
+    ours.propagate = False
+    ours.setLevel(level.upper())
+
+
+def _handler(log_format: str, secrets: Iterable[tuple[str, str]]) -> logging.Handler:
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     scrub = Scrubber.of_environment(secrets)
     renderer: Processor = (
@@ -42,11 +58,7 @@ def configure(log_format: str = "auto", level: str = "info", secrets: Iterable[t
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for noisy in ("LiteLLM", "httpx", "httpcore", "openai", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return handler
 
 
 def forward_native() -> None:

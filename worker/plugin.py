@@ -13,18 +13,19 @@ from types import NoneType
 from typing import Any
 
 import temporalio.worker
+from temporalio import activity
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import UnsandboxedWorkflowRunner, WorkerConfig, WorkflowRunner
+from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from holdfast import wire
 from holdfast.activities.agents import AgentActivities
 from holdfast.activities.answer import Complete
 from holdfast.activities.compaction import CompactionActivities
-from holdfast.activities.guard import Guard
+from holdfast.activities.guard import Guard, run_key
 from holdfast.activities.loops import ToolLoops
 from holdfast.activities.model import ModelActivities, warm_up
 from holdfast.activities.past import PastActivities
@@ -74,7 +75,7 @@ class HoldfastPlugin(SimplePlugin):
             data_converter=_with_pydantic,
             workflows=[AgentRun, AgentThread, AgentList],
             activities=parts.activities,
-            interceptors=[parts.guard],
+            interceptors=[*_watching(self.settings, parts), parts.guard],
             workflow_runner=_with_passthrough,
         )
 
@@ -108,6 +109,10 @@ class HoldfastPlugin(SimplePlugin):
         try:
             await super().run_worker(worker, next)
         finally:
+            if self.settings.telemetry == "otel":
+                from holdfast.worker import telemetry
+
+                await telemetry.flush()
             threads = worker.config(active_config=True).get("activity_executor")
             if isinstance(threads, _Threads):
                 threads.shutdown(wait=False, cancel_futures=True)
@@ -179,6 +184,14 @@ class _Parts:
             threads.collect,
             *(activity_of(tool, scrub, loops) for tool in registry.tools.values()),
         ]
+
+
+def _watching(settings: Settings, parts: _Parts) -> list[Interceptor]:
+    if settings.telemetry != "otel":
+        return []
+    from holdfast.worker import telemetry
+
+    return [telemetry.interceptor(lambda: parts.guard.cache.agent(run_key(activity.info())))]
 
 
 async def _served(client: Client, task_queue: str) -> bool:

@@ -7,7 +7,7 @@ import atexit
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import temporalio.client
 
@@ -21,6 +21,7 @@ from holdfast.client.views import RunSummary
 from holdfast.errors import InputInvalid, ServerUnavailable
 from holdfast.run import RunResult
 from holdfast.tools import Tool
+from holdfast.worker import logs
 from holdfast.worker.config import RunnerConfig
 from holdfast.worker.handles import RunHandle, RunStream, result_of
 from holdfast.worker.hosting import THREADS, Hosting, queue_of_script
@@ -34,7 +35,8 @@ class Runner:
     Server and worker start with the first run. The server is that of the TEMPORAL_* environment or of localhost:7233;
     where none is named and none answers, one is started (or shared) in the folder `.holdfast`. A failed run is a
     result, never an exception. `config` is what all of its runs have in common; `tools` are those that agents name as
-    text. `close()`, or the end of the process, stops everything.
+    text. `telemetry` says where to tell what happens: "console" or "json" lines on stderr, or "otel", OpenTelemetry.
+    `close()`, or the end of the process, stops everything.
 
     A run outlives its process: it goes on when the same script is started again, since the task queue is named after
     the script's path (in a notebook, the folder) and its tools. `task_queue` is a queue of your own name for all of
@@ -51,14 +53,17 @@ class Runner:
         config: RunnerConfig | None = None,
         complete: Complete | None = None,
         task_queue: str | None = None,
+        telemetry: Literal["console", "json", "otel"] | None = None,
     ) -> None:
         self._where = (address, namespace)
         self._tools = tuple(tools)
         self._config = config or RunnerConfig()
-        self._settings = _with_config(settings or read_settings(), self._config)
+        self._settings = _with_config(settings or read_settings(), self._config, telemetry)
         self._task_queue = task_queue
         self._portal = Portal()
         self._closed = False
+        if self._settings.telemetry in ("console", "json"):
+            logs.tell(self._settings.telemetry, self._settings.log_level, self._settings.secrets)
         self._hosting = Hosting(self._portal, self._settings, complete)
         self._hosted = _Hosted()
         atexit.register(self.close)
@@ -212,8 +217,12 @@ class _Hosted:
         self.server: EmbeddedServer | None = None
 
 
-def _with_config(settings: Settings, config: RunnerConfig) -> Settings:
+def _with_config(settings: Settings, config: RunnerConfig, telemetry: str | None) -> Settings:
     told: dict[str, Any] = {"thread_task_queue": settings.thread_task_queue or THREADS}
+    if telemetry not in (None, "console", "json", "otel"):
+        raise InputInvalid({"telemetry": f"is {telemetry!r}, not one of 'console', 'json', 'otel' and None"})
+    if telemetry is not None:
+        told["telemetry"] = telemetry
     if config.tool_output_max_chars is not None:
         told["tool_output_max_chars"] = config.tool_output_max_chars
     return settings.model_copy(update=told)

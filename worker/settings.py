@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     """auto: console on a terminal, else JSON."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    telemetry: Literal["console", "json", "otel"] | None = None
+    """console, json: what happens as log lines of that form. otel: OpenTelemetry's spans and metrics, sent where the
+    OTEL_* environment says (the `otel` extra)."""
     folder: Path = Path(".holdfast")
     """Where the embedded server keeps its database."""
     temporal_bin: Path | None = None

@@ -31,6 +31,8 @@ class Sizes:
     """Rounds, and runs of 20 steps in each."""
     crowd: tuple[int, int, int] = (5, 50, 50)
     """Rounds, runs of 10 steps in each, and how many at once."""
+    wide: tuple[int, int, int] = (5, 3, 8)
+    """Rounds, runs of 10 steps in each, and tool calls at once in each step."""
     growth: tuple[int, tuple[int, ...]] = (3, (50, 100, 200, 400))
     """Rounds, and the steps at which a long run is looked at, the last of them its end."""
 
@@ -38,7 +40,7 @@ class Sizes:
 _AIMS = {"holdfast": 1.1, "holdfast-stream": 1.35}
 _SLOWDOWN_AIM = 1.5
 _AGAINST = "measure another copy too: a folder that holds the whole package holdfast; may be given again"
-QUICK = Sizes(alone=(3, 1), crowd=(1, 20, 10), growth=(1, (50, 100)))
+QUICK = Sizes(alone=(3, 1), crowd=(1, 20, 10), wide=(1, 2, 8), growth=(1, (50, 100)))
 
 
 async def in_turns(
@@ -76,6 +78,12 @@ async def bench(address: str, sizes: Sizes, subjects: list[Running]) -> dict[str
     crowd = await in_turns("crowd", rounds, subjects, lambda each: measure.pace(client, each, runs, 10, at_once))
     print(report.pace_table(f"{runs} runs of 10 steps, {at_once} at once ({rounds} rounds)", crowd, BASE), end="\n\n")
 
+    rounds, runs, calls = sizes.wide
+    wide = await in_turns("wide", rounds, subjects, lambda each: measure.pace(client, each, runs, 10, 1, calls))
+    print(
+        report.pace_table(f"{calls} tool calls at once in each of 10 steps ({rounds} rounds)", wide, BASE), end="\n\n"
+    )
+
     rounds, marks = sizes.growth
     last = marks[-1]
     long = [each for each in subjects if each.subject.model != "stream" and each.label != BASE]
@@ -85,6 +93,7 @@ async def bench(address: str, sizes: Sizes, subjects: list[Running]) -> dict[str
     return {
         "alone": [{label: asdict(each) for label, each in one.items()} for one in alone],
         "crowd": [{label: asdict(each) for label, each in one.items()} for one in crowd],
+        "wide": [{label: asdict(each) for label, each in one.items()} for one in wide],
         "growth": [{label: asdict(each) for label, each in one.items()} for one in growth],
     }
 
@@ -117,7 +126,12 @@ def main() -> None:
     sizes = QUICK if options.quick else Sizes()
     if options.rounds:
         rounds = options.rounds
-        sizes = Sizes((rounds, *sizes.alone[1:]), (rounds, *sizes.crowd[1:]), (rounds, *sizes.growth[1:]))
+        sizes = Sizes(
+            alone=(rounds, *sizes.alone[1:]),
+            crowd=(rounds, *sizes.crowd[1:]),
+            wide=(rounds, *sizes.wide[1:]),
+            growth=(rounds, *sizes.growth[1:]),
+        )
     began = time.monotonic()
     about = report.surroundings()
     print(about, end="\n\n")

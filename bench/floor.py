@@ -5,6 +5,7 @@ It keeps no conversation, checks nothing, and sends a model, if any, the same sh
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -40,17 +41,19 @@ _TOOLS = [
 
 @workflow.defn(name=WORKFLOW)
 class Floor:
-    """Calls the model `steps` times, and the tool after each call but the last."""
+    """Calls the model `steps` times, and the tool `wide` times at once after each call but the last."""
 
     @workflow.run
     async def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Take {"steps": int, "size": int}, and return {"steps": int}."""
-        steps, size = request["steps"], request["size"]
+        """Take {"steps": int, "size": int, "wide": int}, and return {"steps": int}."""
+        steps, size, wide = request["steps"], request["size"], request["wide"]
         for step in range(steps):
             await workflow.execute_activity(MODEL, {"step": step, "size": size}, start_to_close_timeout=_TIMEOUT)
             if step + 1 < steps:
-                asked = {"item": step, "size": size}
-                await workflow.execute_activity(TOOL, asked, start_to_close_timeout=_TIMEOUT)
+                asked = [{"item": step * wide + each, "size": size} for each in range(wide)]
+                await asyncio.gather(
+                    *(workflow.execute_activity(TOOL, each, start_to_close_timeout=_TIMEOUT) for each in asked)
+                )
         return {"steps": steps}
 
 

@@ -46,27 +46,27 @@ class Growth:
         return paces[-1] / paces[0]
 
 
-async def start(client: Client, subject: Running, steps: int, size: int) -> WorkflowHandle[Any, Any]:
+async def start(client: Client, subject: Running, steps: int, size: int, wide: int = 1) -> WorkflowHandle[Any, Any]:
     """Start one run."""
-    name, request = subject.request(steps, size)
+    name, request = subject.request(steps, size, wide)
     run_id = f"bench-{uuid.uuid4().hex[:12]}"
     return await client.start_workflow(name, request, id=run_id, task_queue=subject.task_queue)
 
 
-async def run(client: Client, subject: Running, steps: int, size: int) -> None:
+async def run(client: Client, subject: Running, steps: int, size: int, wide: int = 1) -> None:
     """Take one run to its end, and make sure that it took its steps."""
-    result = await (await start(client, subject, steps, size)).result()
+    result = await (await start(client, subject, steps, size, wide)).result()
     if result["steps"] != steps or result.get("status", "completed") != "completed":
         raise RuntimeError(f"{subject.label} took {result['steps']} steps of {steps}: {result}")
 
 
-async def pace(client: Client, subject: Running, runs: int, steps: int, at_once: int) -> Pace:
-    """Take so many runs, so many of them at once."""
+async def pace(client: Client, subject: Running, runs: int, steps: int, at_once: int, wide: int = 1) -> Pace:
+    """Take so many runs, so many of them at once, with so many tool calls in each step."""
     room = asyncio.Semaphore(at_once)
 
     async def one() -> None:
         async with room:
-            await run(client, subject, steps, RESULT_BYTES)
+            await run(client, subject, steps, RESULT_BYTES, wide)
 
     cpu, began = subject.cpu_seconds(), time.perf_counter()
     await asyncio.gather(*(one() for _ in range(runs)))

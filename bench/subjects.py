@@ -53,13 +53,13 @@ class Running:
     task_queue: str
     process: psutil.Process
 
-    def request(self, steps: int, size: int) -> tuple[str, dict[str, Any]]:
+    def request(self, steps: int, size: int, wide: int = 1) -> tuple[str, dict[str, Any]]:
         """Return the workflow type and the argument of a run."""
         from bench import floor, script
 
         if self.subject.is_floor:
-            return floor.WORKFLOW, {"steps": steps, "size": size}
-        return "AgentRun", {"agent": AGENT, "message": script.prompt(steps, size)}
+            return floor.WORKFLOW, {"steps": steps, "size": size, "wide": wide}
+        return "AgentRun", {"agent": AGENT, "message": script.prompt(steps, size, wide)}
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that its process has taken so far, user and system."""

@@ -20,6 +20,7 @@ from holdfast.activities import _litellm_patches
 from holdfast.activities.answer import Answer, ModelRequest, WantedCall
 from holdfast.activities.endpoints import Endpoint, find, request_options
 from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED, failure
+from holdfast.activities.json_mode import mode_of, response_format
 from holdfast.message import Usage
 
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
@@ -100,6 +101,8 @@ class LiteLLM:
         else:
             options.pop("tool_choice", None)
             options.pop("parallel_tool_calls", None)
+        if (shape := _response_format(litellm, model, endpoint, request)) is not None:
+            options["response_format"] = shape
         if request.settings.stream:
             options.update(stream=True, stream_options={"include_usage": True})
         answer.model = model
@@ -123,6 +126,24 @@ def _for_provider(litellm: ModuleType, model: str, messages: list[dict[str, Any]
     if provider in _WANT_THEIR_THINKING_BACK or not any(key in each for each in messages for key in _THINKING):
         return messages
     return [{key: value for key, value in each.items() if key not in _THINKING} for each in messages]
+
+
+def _response_format(
+    litellm: ModuleType, model: str, endpoint: Endpoint, request: ModelRequest
+) -> dict[str, Any] | None:
+    if request.output_schema is None:
+        return None
+    name, provider, *_ = litellm.get_llm_provider(model)
+    params = litellm.get_supported_openai_params(model=name, custom_llm_provider=provider) or ()
+    mode = mode_of(
+        set_to=endpoint.json_mode,
+        provider=provider,
+        known=bool({model, name} & litellm.model_cost.keys()),
+        takes_schema=litellm.supports_response_schema(model=name, custom_llm_provider=provider),
+        takes_object="response_format" in params,
+        beside_tools=bool(request.tools) or any(each.get("tool_calls") for each in request.messages),
+    )
+    return response_format(mode, request.output_schema)
 
 
 async def _read_stream(stream: Any, answer: Answer, model: str) -> None:

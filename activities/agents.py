@@ -110,6 +110,8 @@ class AgentActivities:
         return await asyncio.to_thread(self._load, request)
 
     def _pinned(self, agent: Agent, prompts: tuple[str, ...]) -> LoadedAgent:
+        if agent.output_schema is not None:
+            schemas.check_schema(agent.output_schema, name=f"agent {agent.name!r}: output_schema")
         self._cache.held(run_key(activity.info())).agent = agent
         events, size = self._continue_after
         return LoadedAgent(

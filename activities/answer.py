@@ -18,6 +18,8 @@ class ModelRequest:
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]]
     settings: ModelSettings
+    output_schema: dict[str, Any] | None = None
+    """What the answer is to fit, for providers that can be held to it."""
 
 
 @dataclass

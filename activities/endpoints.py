@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, SecretStr
 
+from holdfast.activities.json_mode import JsonMode
 from holdfast.data import Data
 
 
@@ -24,6 +25,9 @@ class Endpoint(Data):
     api_key_env: str | None = None
     """The environment variable that holds the key."""
     api_version: str | None = None
+    json_mode: JsonMode | None = None
+    """How its models are held to JSON where an agent has an `output_schema`, beside tools as well; None leaves it to
+    what litellm knows of the model."""
     input_cost_per_token: float | None = Field(default=None, ge=0)
     """US dollars; for models whose price litellm does not know."""
     output_cost_per_token: float | None = Field(default=None, ge=0)

@@ -8,15 +8,16 @@ from typing import Any
 from temporalio import activity
 
 from holdfast import wire
-from holdfast.activities.answer import Answer, Complete, ModelRequest
+from holdfast.activities.answer import Answer, Complete
 from holdfast.activities.failures import failure
 from holdfast.activities.guard import heart
 from holdfast.activities.log import get_logger
 from holdfast.activities.memory import Memory
+from holdfast.activities.requests import request_of
 from holdfast.activities.secrets import Scrubber
+from holdfast.activities.structured import checked
 from holdfast.activities.transcripts import TranscriptCache
-from holdfast.activities.turns import clean, record, sayable
-from holdfast.agent import Agent
+from holdfast.activities.turns import clean, record
 from holdfast.bounds import HEARTBEAT_TAIL_BYTES, TURN_MAX_BYTES
 from holdfast.calls import ModelCall
 
@@ -26,11 +27,6 @@ _SHOWN_MAX_BYTES = TURN_MAX_BYTES // 2 - 4096
 """How much of a text is shown while it grows: less than what is recorded of one that is cut."""
 _UNSURE_CHARS = 3
 """The end of a growing text that is not shown: too short to tell whether it begins a secret (see Scrubber)."""
-
-CLOSING_NOTE = (
-    "The limit {limit} of this run is reached. Answer now, from what is known so far; no more tools can be called. "
-    "Say plainly what is still open."
-)
 
 
 class ModelActivities:
@@ -45,7 +41,8 @@ class ModelActivities:
     async def call(self, call: ModelCall) -> dict[str, Any]:
         """Ask the model for the next turn; returns a Turn's wire form, a partial one when the call is cancelled."""
         memory = Memory(self._cache)
-        request = _request(call, await memory.agent(), await memory.messages(call))
+        agent = await memory.agent()
+        request = request_of(call, agent, await memory.messages(call))
         answer = Answer(model=call.model)
         showing = asyncio.create_task(_show(answer, self._scrub))
         seconds = request.settings.timeout_seconds
@@ -62,7 +59,7 @@ class ModelActivities:
             showing.cancel()
         if not answer.text.strip() and not answer.calls:
             raise failure("ModelAnswerEmpty", f"{call.model}: the answer was empty", retryable=True)
-        turn = record(answer, call, self._scrub)
+        turn = await checked(record(answer, call, self._scrub), agent)
         memory.replace(call.transcript.length, turn.message.wire())
         usage = turn.usage
         _log.info(
@@ -74,21 +71,6 @@ class ModelActivities:
             tool_calls=len(turn.message.tool_calls),
         )
         return turn.wire()
-
-
-def _request(call: ModelCall, agent: Agent, messages: list[dict[str, Any]]) -> ModelRequest:
-    asked = [sayable(message) for message in messages]
-    if agent.instructions:
-        asked.insert(0, {"role": "system", "content": agent.instructions})
-    tools: list[dict[str, Any]] = []
-    if call.closing is not None:
-        asked.append({"role": "user", "content": CLOSING_NOTE.format(limit=call.closing)})
-    else:
-        tools = [
-            {"type": "function", "function": spec.model_dump(include={"name", "description", "parameters"})}
-            for spec in agent.tool_specs
-        ]
-    return ModelRequest(model=call.model, messages=asked, tools=tools, settings=agent.model_settings)
 
 
 def _cancel_requested() -> bool:

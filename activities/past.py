@@ -24,6 +24,7 @@ from holdfast.errors import HoldfastError, InputInvalid, RunNotFound, ServerUnav
 from holdfast.request import After, RunRequest
 
 _MOST_BYTES = 16 * 1024 * 1024
+_KEPT_BY_A_FORK = ("link", "inbox", "context_tokens", "goal", "answer_fits", "answer_error")
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,12 @@ def going_on(past: Past, after: After, own: str) -> Past:
     carried = past.carried
     if after.workflow_id in (None, own):
         anew: dict[str, Any] = {"run_seq": carried.run_seq + 1, "base": carried.counts, "limit_reached": None}
-        anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0}
+        anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0, "repairs": 0}
         rests = tuple(each for each in carried.turn.awaited if each.waits == "timer")  # people are asked afresh
         anew["turn"] = carried.turn.model_copy(update={"awaited": rests})
         return replace(past, carried=carried.model_copy(update=anew))
     steps = Counts(steps=carried.counts.steps)
-    kept = {name: getattr(carried, name) for name in ("link", "inbox", "context_tokens", "goal")}
+    kept = {name: getattr(carried, name) for name in _KEPT_BY_A_FORK}
     turn = OpenTurn(settled=(*carried.turn.settled, *_left_open(past)), dropped=carried.turn.dropped)
     return replace(past, carried=Carried(**kept, turn=turn, counts=steps, base=steps))
 
@@ -197,7 +198,8 @@ def _shortened(past: Past, length: int) -> Past:
         return replace(past, messages=past.messages[:length], carried=fewer)
     if past.messages[length]["role"] == "tool":
         raise InputInvalid({"after.length": f"{length} messages would part tool calls from their results"})
-    told = {"inbox": 0, "turn": OpenTurn(), "context_tokens": 0, "own_from": min(length, past.carried.own_from)}
+    told: dict[str, Any] = {"answer_fits": False, "answer_error": None}
+    told |= {"inbox": 0, "turn": OpenTurn(), "context_tokens": 0, "own_from": min(length, past.carried.own_from)}
     told["handed_over"] = min(length, past.carried.handed_over)
     return replace(past, messages=past.messages[:length], carried=past.carried.model_copy(update=told))
 

@@ -12,6 +12,7 @@ import regex
 from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from holdfast.bounds import cut
 from holdfast.errors import DefinitionError, InputInvalid
@@ -36,7 +37,7 @@ def check(schema: dict[str, Any], given: Any, *, name: str, where: str) -> None:
             )
         validator = _bounded(base)(schema, registry=Registry())
         errors = {
-            ".".join([where, *map(str, error.absolute_path)]): cut(error.message, 300)
+            ".".join([where, *map(str, error.absolute_path)]): _shown(error.message)
             for error in validator.iter_errors(given)
         }
     except SchemaError as error:
@@ -49,6 +50,40 @@ def check(schema: dict[str, Any], given: Any, *, name: str, where: str) -> None:
         raise DefinitionError(f"{name} can't be used: {cut(str(error), 300)}") from None
     if errors:
         raise InputInvalid(errors)
+
+
+def check_schema(schema: dict[str, Any], *, name: str) -> None:
+    """Raise DefinitionError for what is no JSON schema, or refers to what is not in it."""
+    try:
+        base = jsonschema.validators.validator_for(schema)
+        base.check_schema(schema)
+        found = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
+        for ref in () if "$id" in _keywords(schema) else _refs(schema):
+            found.lookup(ref)
+    except SchemaError as error:
+        raise DefinitionError(f"{name} is no JSON schema: {cut(error.message, 300)}") from None
+    except Unresolvable as error:
+        raise DefinitionError(f"{name} refers to what is not in it: {cut(str(error.ref), 300)}") from None
+    except (regex.error, RecursionError, TypeError, AttributeError, ValueError) as error:
+        raise DefinitionError(f"{name} can't be used: {cut(str(error), 300)}") from None
+
+
+def _refs(schema: Any) -> Iterator[str]:
+    """Return what a schema refers to, the data in it left out."""
+    if isinstance(schema, Mapping):
+        for keyword, each in schema.items():
+            if keyword == "$ref" and isinstance(each, str):
+                yield each
+            elif keyword not in ("const", "default", "enum", "examples"):
+                yield from _refs(each)
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from _refs(each)
+
+
+def _shown(message: str) -> str:
+    """Shorten a message in its middle: what is wrong stands at its end, behind the data."""
+    return message if len(message) <= 300 else f"{message[:140]} … {message[-150:]}"
 
 
 def _keywords(schema: Any) -> set[str]:

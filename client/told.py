@@ -82,6 +82,8 @@ def turned(turn: Turn, step: int) -> Told:
         data["dropped_tool_calls"] = turn.dropped_tool_calls
     if turn.partial:
         data["partial"] = True
+    if turn.output_error is not None:
+        data["output_error"] = turn.output_error
     said = one_line(message.content or "") or ", ".join(each.name for each in message.tool_calls)
     return "model_completed", said, data
 
@@ -97,6 +99,8 @@ def ended(result: RunResult, *, superseded: bool) -> Told:
     """Tell a run's end; one after which it was started again is none."""
     text = result.error.message if result.error else result.final_text or result.status
     data = result.model_dump(mode="json", include={"status", "final_text", "error", "steps", "cost_usd", "run_seq"})
+    if result.output not in (None, result.final_text):
+        data["output"] = result.output
     if superseded:
         return "run_continued", f"goes on after it was {result.status}", data
     return _ENDS.get(result.status, "run_failed"), one_line(text), data

@@ -117,6 +117,8 @@ class Agent(Data):
     """JSON schema of the answer, which is then JSON, and repaired by the model where it does not fit."""
     output_description: str = ""
     """Told to the model: what the answer is to be."""
+    output_retries: int = Field(default=2, ge=0, le=10)
+    """Times that the model is told what is wrong with an answer that does not fit the `output_schema`."""
     fallback_models: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
     """Asked in this order where `model` fails for good, or is out."""
     tools: Annotated[Sequence[ToolSpec | Tool[..., Any] | str], AfterValidator(tuple)] = ()

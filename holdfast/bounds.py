@@ -16,6 +16,8 @@ TOOL_OUTPUT_RECORDED_BYTES = 64 * 1024
 """One tool's output in history: cut beyond it, with a note of its size."""
 TOOL_OUTPUT_MAX_CHARS = 12_000
 """One tool's output as the model sees it, note included (a worker's setting; this is its default)."""
+OUTPUT_ERROR_MAX_BYTES = 2 * 1024
+"""What is wrong with a structured answer, as the model is told."""
 ERROR_MAX_BYTES = 4 * 1024
 """An error's text, wherever it is recorded."""
 PREVIEW_MAX_BYTES = 1024

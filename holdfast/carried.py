@@ -117,6 +117,11 @@ class Carried(Data):
     """Where a thread's memory ends in the transcript, and the run's own part begins."""
     awaits_thread: str | None = None
     """The thread whose turn the run waits for."""
+    answer_fits: bool = False
+    answer_error: str | None = None
+    """Whether the last turn was an answer that fits the `output_schema`, and what is wrong with it."""
+    repairs: int = 0
+    """Times that the model was told so since the last message of a person."""
     handed_over: int = 0
     """Messages of the transcript that the thread has, of this run's earlier starts too: what follows is new to it."""
 

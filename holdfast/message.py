@@ -141,6 +141,8 @@ class Turn(Data):
     finish_reason: str | None = None
     dropped_tool_calls: int = 0
     """Calls beyond the bounds of one turn, left out of the message."""
+    output_error: str | None = None
+    """What is wrong with an answer that is to fit the agent's `output_schema`; None where it fits."""
     partial: bool = False
     """True when the call was cancelled in mid-answer: shown to people, never put into the transcript."""
 

@@ -22,6 +22,7 @@ from holdfast.client.timeline import Timeline
 from holdfast.event import TERMINAL_EVENTS
 from holdfast.worker.plugin import HoldfastPlugin
 from tests.record_histories import SOMEBODY
+from tests.support.answer_shapes import ANSWER_STATUSES
 from tests.support.life_shapes import LIFE_SHAPES, SHAPES_OF_ALL
 from tests.support.shapes import SHAPES
 
@@ -43,6 +44,7 @@ STATUSES = {
     **{name: "interrupted" for name in LIFE_SHAPES if name.startswith("interrupted-")},
     "limit-cost": "degraded",
     **dict.fromkeys(("model-refused", "model-failed", "model-failed-later", "terminated", "timed-out"), "failed"),
+    **ANSWER_STATUSES,
 }
 """Statuses of the shapes that do not complete."""
 MARKS = {
@@ -156,6 +158,9 @@ async def test_a_history_is_what_its_name_says(name: str) -> None:
         ("limit-tool-calls", "tool_call_exception", {"error_type": "LimitReached"}),
         ("worker-killed", "tool_call_exception", {"error_type": "WorkerLost"}),
         ("worker-killed", "tool_completed", {"attempt": 2}),
+        ("structured-killed-in-a-repair", "model_completed", {"attempt": 2, "text": '{"sum": 3}'}),
+        ("structured-repaired-over-links", "run_completed", {"output": {"sum": 3}}),
+        ("structured-degraded", "model_completed", {"output_error": "output.sum: 'three' is not of type 'integer'"}),
     ],
 )
 async def test_a_timeline_tells_of(name: str, kind: str, data: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from holdfast.calls import LoadedAgent
 from holdfast.carried import Carried, OpenTurn
 from holdfast.message import Message
 from holdfast.request import UserMessage
+from holdfast.workflows.answers import Answers
 from holdfast.workflows.budget import Budget
 from holdfast.workflows.conversation import Conversation
 from holdfast.workflows.executions import Executions
@@ -42,6 +43,9 @@ def carry(state: RunState, link: str, **more: Any) -> Carried:
         memory=state.memory,
         own_from=state.own_from,
         handed_over=state.handed_over,
+        answer_fits=state.answers.fits,
+        answer_error=state.answers.error,
+        repairs=state.answers.repairs,
         awaits_thread=state.awaits_thread,
         **more,
     )
@@ -67,6 +71,7 @@ def resume(
         memory=carried.memory,
         own_from=carried.own_from,
         handed_over=carried.handed_over,
+        answers=Answers.of(loaded.agent, carried.answer_fits, carried.answer_error, carried.repairs),
         awaits_thread=carried.awaits_thread,
         seen_ids=SeenIds(carried.seen),
         dropped=carried.turn.dropped,

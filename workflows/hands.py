@@ -7,9 +7,19 @@ from typing import Any, Literal
 
 from temporalio import workflow
 
+from holdfast.run import RunError
+
 
 class Stopped(Exception):
     """The run was told to stop, before this began or while it was awaited."""
+
+
+class Failed(Exception):
+    """The run is to end as failed, by its own decision."""
+
+    def __init__(self, error: RunError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class Hands:

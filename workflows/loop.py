@@ -16,10 +16,10 @@ from holdfast.message import Turn
 from holdfast.request import RunRequest
 from holdfast.workflows import options
 from holdfast.workflows.admission import Admitted
-from holdfast.workflows.hands import Stopped
+from holdfast.workflows.hands import Failed, Stopped
 from holdfast.workflows.in_thread import may_finish, take_turn
 from holdfast.workflows.live import Live
-from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Finish
+from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish
 from holdfast.workflows.outcomes import from_failure, from_output, named
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import Slot
@@ -52,7 +52,10 @@ async def take_steps(live: Live) -> dict[str, Any]:
                     if not await may_finish(live, state, status):
                         continue
                     live.show(status)
-                    return live.result(status, final_text=text, output=text).model_dump(mode="json")
+                    output = state.answers.output(text)
+                    return live.result(status, final_text=text, output=output).model_dump(mode="json")
+                case Fail(failed):
+                    raise Failed(failed)
             live.refresh()
             live.draw()
         raise Stopped

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from holdfast.calls import Compact, ModelCall
+from holdfast.run import RunError
 from holdfast.workflows.turn import Turn
 
 
@@ -38,4 +39,11 @@ class Finish:
     text: str
 
 
-Move = CallModel | CallTools | CompactContext | Finish
+@dataclass(frozen=True)
+class Fail:
+    """Next: end the run as failed."""
+
+    error: RunError
+
+
+Move = CallModel | CallTools | CompactContext | Finish | Fail

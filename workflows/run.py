@@ -19,7 +19,7 @@ from holdfast.run import TERMINAL, RunError
 from holdfast.threads import TurnGiven
 from holdfast.workflows import in_thread, pages
 from holdfast.workflows.begin import begin
-from holdfast.workflows.hands import Stopped
+from holdfast.workflows.hands import Failed, Stopped
 from holdfast.workflows.live import Live
 from holdfast.workflows.loop import take_steps
 from holdfast.workflows.outcomes import named
@@ -173,6 +173,8 @@ class AgentRun:
             return await take_steps(live)
         except Stopped:
             return await self._stopped()
+        except Failed as error:
+            raise await self._failed(error.error) from None
         except InputInvalid as error:
             raise await self._failed(RunError(type="InputInvalid", message=cut(str(error)))) from None
         except ActivityError as error:

@@ -13,13 +13,15 @@ from holdfast.carried import Counts, OpenTurn, Outcome, Reference
 from holdfast.message import Message, Transcript, Turn, Usage, user_message
 from holdfast.request import Answer, UserMessage
 from holdfast.request import Decision as Verdict
+from holdfast.run import RunError
 from holdfast.tools import ToolSpec
 from holdfast.workflows.admission import admit
+from holdfast.workflows.answers import Answers
 from holdfast.workflows.budget import Budget
 from holdfast.workflows.compaction import Span
 from holdfast.workflows.conversation import Conversation, dropped_note
 from holdfast.workflows.executions import Executions
-from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Finish, Move
+from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Move
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_thread
 from holdfast.workflows.turn import Turn as OpenCalls
@@ -35,6 +37,8 @@ class RunState:
     """What the model sees."""
     budget: Budget = field(default_factory=lambda: Budget(Limits()))
     """What it has used up of its limits."""
+    answers: Answers = field(default_factory=Answers)
+    """Whether the last answer is what the agent is to give."""
     run_seq: int = 1
     partial_text: str = ""
     """What a cancelled model call had said."""
@@ -68,6 +72,7 @@ class RunState:
             loaded,
             interaction or loaded.agent.interaction,
             budget=Budget(loaded.agent.limits),
+            answers=Answers.of(loaded.agent),
             goal=one_line(loaded.prompts[0], 300),
         )
         for text in loaded.prompts:
@@ -195,8 +200,8 @@ class RunState:
         answered = last is not None and last.role == "assistant"
         if answered and self.limit_reached:
             return Finish("degraded", self.last_text())
-        if last is not None and answered and not self.inbox:
-            return Finish("completed", last.content or "")
+        if last is not None and answered and not self.inbox and not self.answers.repairable:
+            return Finish("completed", last.content or "") if self.answers.taken else self._unfit(last.content or "")
         self.read_inbox()
         span = self._to_compact()
         if span is not None:
@@ -215,8 +220,13 @@ class RunState:
             self.read_inbox()
 
     def read_inbox(self) -> None:
-        """Put the messages that wait into the transcript; only while no call is open."""
+        """Put the messages that wait into the transcript, or what is wrong with the answer; only with no call open."""
         assert self.turn is None
+        last = self.talk.last
+        if self.inbox:
+            self.answers.heard()
+        elif last is not None and last.role == "assistant" and self.answers.repairable:
+            self.talk.say(user_message(self.answers.repair()))
         for message in self.inbox:
             self.talk.say(user_message(message.text))
         self.inbox = []
@@ -232,6 +242,7 @@ class RunState:
         self.partial_text = ""
         self.talk.context_tokens = turn.usage.input_tokens + turn.usage.output_tokens
         self.talk.append(turn.message)
+        self.answers.record(turn)
         self.dropped = turn.dropped_tool_calls
         if not turn.message.tool_calls and not self.limit_reached:
             self._tell_dropped()  # with nothing left to settle, the turn would pass for an answer
@@ -301,6 +312,12 @@ class RunState:
     def last_text(self) -> str:
         """Return the last text that the model said in this run."""
         return self.talk.last_text(self.own_from)
+
+    def _unfit(self, text: str) -> Move:
+        """End a run whose answer does not fit, and was repaired often enough."""
+        if self.loaded.agent.failure.output == "degrade":
+            return Finish("degraded", text)
+        return Fail(RunError(type="OutputInvalid", message=cut(self.answers.refusal())))
 
     def _model_call(self) -> ModelCall:
         self.budget.take_step()

@@ -9,6 +9,7 @@ from typing import Any
 
 from holdfast import Agent, Compaction, Interaction, Limits, ToolContext, ask_user, sleep, tool, wait_until
 from holdfast.worker.scripted import ChatRequest, Reply, call, fail, hang, say
+from tests.support.answer_shapes import ANSWER_SHAPES
 from tests.support.shapes import AGENT, HELD_SECONDS, SHAPES, TOOLS, Act, Play, Shape, turns
 
 
@@ -339,4 +340,4 @@ LIFE_SHAPES: dict[str, Shape] = {
     ),
     "forked": Shape(turns(call(_ADD), call(_ADD), say("3.")), during=_fork),
 }
-SHAPES_OF_ALL = SHAPES | LIFE_SHAPES
+SHAPES_OF_ALL = SHAPES | LIFE_SHAPES | ANSWER_SHAPES

@@ -101,9 +101,7 @@ async def stage(
     async with ScriptedModel(script) as model:
         known = Settings(
             task_queue=f"test-{uuid.uuid4().hex[:12]}",
-            endpoints=endpoints(model.url),
-            grace_seconds=1,
-            **settings,
+            **{"endpoints": endpoints(model.url), "grace_seconds": 1, **settings},
         )
         client = await connect(address)
         async with make_worker(client, HoldfastPlugin(agents, tools, known)):

@@ -1,0 +1,40 @@
+"""Shapes of runs by what their model answers: structured answers, plans, content parts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from holdfast.failure import Failure
+from holdfast.worker.scripted import ChatRequest, Reply, call, hang, say
+from tests.support.shapes import AGENT, Play, Shape, turns
+
+_SUM: dict[str, Any] = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
+_ADD = ("add", {"left": 1, "right": 2})
+_GOOD, _BAD = say('{"sum": 3}'), say('{"sum": "three"}')
+STRUCTURED = AGENT.model_copy(update={"output_schema": _SUM})
+
+
+def _silent_repair(request: ChatRequest) -> Reply:
+    return _BAD if request.turn == 0 else hang() if request.number == 2 else _GOOD
+
+
+async def _kill_while_repairing(play: Play) -> None:
+    await play.asked(2)
+    await asyncio.sleep(0.3)
+    await play.kill_worker()
+
+
+ANSWER_SHAPES: dict[str, Shape] = {
+    "structured": Shape(turns(call(_ADD), _GOOD), STRUCTURED),
+    "structured-repaired-over-links": Shape(
+        turns(call(_ADD), _BAD, _BAD, call(_ADD), _GOOD), STRUCTURED, continue_after_events=10
+    ),
+    "structured-killed-in-a-repair": Shape(_silent_repair, STRUCTURED, during=_kill_while_repairing, killed=True),
+    "structured-failed": Shape(turns(_BAD), STRUCTURED.model_copy(update={"output_retries": 1})),
+    "structured-degraded": Shape(
+        turns(_BAD), STRUCTURED.model_copy(update={"output_retries": 0, "failure": Failure(output="degrade")})
+    ),
+}
+ANSWER_STATUSES = {"structured-failed": "failed", "structured-degraded": "degraded"}
+"""Statuses of those that do not complete."""

@@ -59,7 +59,7 @@ class ModelActivities:
             showing.cancel()
         if not answer.text.strip() and not answer.calls:
             raise failure("ModelAnswerEmpty", f"{call.model}: the answer was empty", retryable=True)
-        turn = await checked(record(answer, call, self._scrub), agent)
+        turn = await checked(record(answer, call, self._scrub), agent, call)
         memory.replace(call.transcript.length, turn.message.wire())
         usage = turn.usage
         _log.info(

@@ -7,13 +7,18 @@ from typing import Any
 from holdfast.activities.answer import ModelRequest
 from holdfast.activities.turns import sayable
 from holdfast.agent import Agent
-from holdfast.bounds import to_json
+from holdfast.bounds import one_line, to_json
 from holdfast.calls import ModelCall
 
 CLOSING_NOTE = (
     "The limit {limit} of this run is reached. Answer now, from what is known so far; no more tools can be called. "
     "Say plainly what is still open."
 )
+_PLANNING_NOTE = (
+    "Before you begin: write a short numbered plan of how you will go about this, one line a step, as plain text. "
+    "Answer with the plan only; you will be asked to carry it out next."
+)
+_TOOLS_NOTE = "No tool can be called in this answer. These will be there:"
 _OUTPUT_NOTE = (
     "Your final answer is JSON only: one JSON value that fits the JSON schema below, with no other text around it."
 )
@@ -24,21 +29,28 @@ def request_of(call: ModelCall, agent: Agent, messages: list[dict[str, Any]]) ->
     asked = [sayable(message) for message in messages]
     if system := system_message(agent):
         asked.insert(0, {"role": "system", "content": system})
-    tools: list[dict[str, Any]] = []
+    tools = [
+        {"type": "function", "function": spec.model_dump(include={"name", "description", "parameters"})}
+        for spec in agent.tool_specs
+    ]
     if call.closing is not None:
         asked.append({"role": "user", "content": CLOSING_NOTE.format(limit=call.closing)})
-    else:
-        tools = [
-            {"type": "function", "function": spec.model_dump(include={"name", "description", "parameters"})}
-            for spec in agent.tool_specs
-        ]
+    elif call.planning:
+        asked.append({"role": "user", "content": _planning_note(tools)})
+    without_tools = call.closing is not None or call.planning
     return ModelRequest(
         model=call.model,
         messages=asked,
-        tools=tools,
+        tools=[] if without_tools else tools,
         settings=agent.model_settings,
-        output_schema=agent.output_schema,
+        output_schema=None if call.planning else agent.output_schema,
     )
+
+
+def _planning_note(tools: list[dict[str, Any]]) -> str:
+    """Ask for a plan; the tools are told, and can't be called yet."""
+    named = [f"- {each['function']['name']}: {one_line(each['function']['description'], 300)}" for each in tools]
+    return "\n".join([_PLANNING_NOTE, *([_TOOLS_NOTE, *named] if named else [])])
 
 
 def system_message(agent: Agent) -> str:

@@ -10,14 +10,15 @@ from holdfast.activities import schemas
 from holdfast.activities.failures import failure
 from holdfast.agent import Agent
 from holdfast.bounds import OUTPUT_ERROR_MAX_BYTES, cut
+from holdfast.calls import ModelCall
 from holdfast.errors import DefinitionError, InputInvalid
 from holdfast.message import Turn
 from holdfast.outputs import read_json
 
 
-async def checked(turn: Turn, agent: Agent) -> Turn:
+async def checked(turn: Turn, agent: Agent, call: ModelCall) -> Turn:
     """Return a turn that says what is wrong with it, where it is an answer that does not fit."""
-    if agent.output_schema is None or turn.message.tool_calls:
+    if agent.output_schema is None or turn.message.tool_calls or call.planning:
         return turn
     try:
         # In a thread: a check may take 2 seconds, and other runs' activities go on meanwhile.

@@ -32,7 +32,7 @@ def record(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool =
         extras = {}
     calls: list[ToolCall] = []
     wanted = [] if partial else [each for _, each in sorted(answer.calls.items())]
-    for each in [] if asked.closing else wanted[:TURN_MAX_TOOL_CALLS]:
+    for each in [] if asked.closing or asked.planning else wanted[:TURN_MAX_TOOL_CALLS]:
         name, arguments = cut(clean(each.name, scrub), 256), clean(each.arguments, scrub)
         call_id = ids.call_id(asked.step, len(calls), name, arguments, asked.transcript.digest)
         fields = scrub.json(each.provider_specific_fields)

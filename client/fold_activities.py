@@ -56,6 +56,8 @@ class ActivityFold(Fold):
         call = {"step": argument.get("step"), "model": argument.get("model")}
         if argument.get("closing"):
             call["closing"] = argument["closing"]
+        if argument.get("planning"):
+            call["planning"] = True
         self._tell(("step_started", f"step {call['step']}", {"step": call["step"]}))
         self._tell(("model_called", f"step {call['step']} · {call['model']}", call))
 
@@ -107,6 +109,9 @@ class ActivityFold(Fold):
         if turn.message.reasoning_content:
             text = turn.message.reasoning_content
             self._tell(("reasoning", one_line(text), {"text": text}), span)
+        if self.state.planning and turn.message.content and not turn.partial:
+            plan = {"text": turn.message.content, "step": self.state.steps}
+            self._tell(("planning", one_line(turn.message.content), plan), span)
         kind, said, data = told.turned(turn, self.state.steps)
         data |= {"latency_ms": span.milliseconds(self._line.event)} | span.attempts
         self._tell((kind, said, data), span)

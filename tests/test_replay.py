@@ -160,6 +160,7 @@ async def test_a_history_is_what_its_name_says(name: str) -> None:
         ("worker-killed", "tool_completed", {"attempt": 2}),
         ("structured-killed-in-a-repair", "model_completed", {"attempt": 2, "text": '{"sum": 3}'}),
         ("structured-repaired-over-links", "run_completed", {"output": {"sum": 3}}),
+        ("planned", "planning", {"text": "1. Add.\n2. Say it.", "step": 1}),
         ("structured-degraded", "model_completed", {"output_error": "output.sum: 'three' is not of type 'integer'"}),
     ],
 )

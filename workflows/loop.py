@@ -99,7 +99,7 @@ def _small(given: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _call_model(live: Live, state: RunState, call: ModelCall) -> None:
-    label = summary(f"step {call.step} · {call.model}")
+    label = summary(f"step {call.step} · {call.model}{' · plan' if call.planning else ''}")
     bounds = options.model_call(state.loaded.agent.model_settings)
     try:
         turn = await live.hands.call(wire.MODEL_CALL, call.wire(), **bounds, summary=label)

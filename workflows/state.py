@@ -15,6 +15,7 @@ from holdfast.request import Answer, UserMessage
 from holdfast.request import Decision as Verdict
 from holdfast.run import RunError
 from holdfast.tools import ToolSpec
+from holdfast.workflows import plans
 from holdfast.workflows.admission import admit
 from holdfast.workflows.answers import Answers
 from holdfast.workflows.budget import Budget
@@ -39,6 +40,8 @@ class RunState:
     """What it has used up of its limits."""
     answers: Answers = field(default_factory=Answers)
     """Whether the last answer is what the agent is to give."""
+    planning: bool = False
+    """Whether the model call that was last asked for is to bring a plan."""
     run_seq: int = 1
     partial_text: str = ""
     """What a cancelled model call had said."""
@@ -242,6 +245,9 @@ class RunState:
         self.partial_text = ""
         self.talk.context_tokens = turn.usage.input_tokens + turn.usage.output_tokens
         self.talk.append(turn.message)
+        if self.planning:
+            self.talk.say(plans.follow_up(turn.message))
+            return None
         self.answers.record(turn)
         self.dropped = turn.dropped_tool_calls
         if not turn.message.tool_calls and not self.limit_reached:
@@ -321,10 +327,12 @@ class RunState:
 
     def _model_call(self) -> ModelCall:
         self.budget.take_step()
+        self.planning = not self.limit_reached and plans.is_due(self.loaded.agent, self.talk.messages[self.own_from :])
         return ModelCall(
             step=self.counts.steps,
             model=self.loaded.agent.model,
             closing=self.limit_reached,
+            planning=self.planning,
             tool_output_max_chars=self.loaded.tool_output_max_chars,
             transcript=self.talk.reference(),
             pushed=self.talk.push(),

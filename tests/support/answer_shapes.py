@@ -12,6 +12,7 @@ from tests.support.shapes import AGENT, Play, Shape, turns
 _SUM: dict[str, Any] = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
 _ADD = ("add", {"left": 1, "right": 2})
 _GOOD, _BAD = say('{"sum": 3}'), say('{"sum": "three"}')
+PLANNING = AGENT.model_copy(update={"planning": True})
 STRUCTURED = AGENT.model_copy(update={"output_schema": _SUM})
 
 
@@ -35,6 +36,8 @@ ANSWER_SHAPES: dict[str, Shape] = {
     "structured-degraded": Shape(
         turns(_BAD), STRUCTURED.model_copy(update={"output_retries": 0, "failure": Failure(output="degrade")})
     ),
+    "planned": Shape(turns(say("1. Add.\n2. Say it."), call(_ADD), say("3.")), PLANNING),
+    "planned-over-links": Shape(turns(say("1. Add."), call(_ADD), say("3.")), PLANNING, continue_after_events=10),
 }
 ANSWER_STATUSES = {"structured-failed": "failed", "structured-degraded": "degraded"}
 """Statuses of those that do not complete."""

@@ -10,18 +10,20 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities import _litellm_patches
+from holdfast.activities._litellm_prices import price_of, priced, usage_of
 from holdfast.activities.answer import Answer, ModelRequest, WantedCall
 from holdfast.activities.endpoints import Endpoint, find, request_options
-from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED, failure
+from holdfast.activities.failures import failure
 from holdfast.activities.json_mode import mode_of, response_format
-from holdfast.message import Usage
+from holdfast.activities.prices import estimated, input_tokens, reserve
+from holdfast.failure import CONTEXT_WINDOW_EXCEEDED, CREDENTIALS_MISSING
 
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
 _LONGEST_ANSWER_CHARS = 8 * 1024 * 1024
@@ -88,6 +90,9 @@ class LiteLLM:
         litellm = load() if _imported.cache_info().currsize else await asyncio.to_thread(load)
         model, endpoint = find(self._endpoints, request.model)
         _check_credentials(litellm, model, endpoint)
+        answer.price = partial(price_of, litellm, model, endpoint)
+        if request.budget_usd is not None:
+            reserve(request, answer.price(input_tokens(request)))
         options = {
             **request.settings.request_options(),
             **request_options(endpoint),
@@ -110,14 +115,15 @@ class LiteLLM:
             messages = _for_provider(litellm, model, request.messages)
             response = await litellm.acompletion(model=model, messages=messages, **options)
             if request.settings.stream:
-                await _read_stream(response, answer, request.model)
+                told = await _read_stream(response, answer, request.model)
             else:
-                _read_whole(response, answer)
+                told = _read_whole(response, answer)
         except ApplicationError:
             raise
         except Exception as error:  # noqa: BLE001 - the vendor's errors have no common root
             raise classified(error, request.model) from None
-        answer.usage = _priced(litellm, model, endpoint, answer.usage)
+        known = told is not None
+        answer.usage = priced(litellm, model, endpoint, usage_of(told)) if known else estimated(request, answer)
 
 
 def _for_provider(litellm: ModuleType, model: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -146,7 +152,8 @@ def _response_format(
     return response_format(mode, request.output_schema)
 
 
-async def _read_stream(stream: Any, answer: Answer, model: str) -> None:
+async def _read_stream(stream: Any, answer: Answer, model: str) -> Any:
+    """Fill the answer in, and return what the provider told of its tokens."""
     usage: Any = None
     size = 0
     try:
@@ -163,7 +170,7 @@ async def _read_stream(stream: Any, answer: Answer, model: str) -> None:
     # litellm makes a finish_reason up where the stream ended without one, but not this.
     if getattr(stream, "received_finish_reason", answer.finish_reason) is None:
         raise failure("ModelAnswerTruncated", f"{model}: the answer broke off", retryable=True)
-    answer.usage = _usage(usage or _litellm_patches.usage_of(stream))
+    return usage or _litellm_patches.usage_of(stream)
 
 
 def _add_delta(delta: Any, answer: Answer) -> int:
@@ -215,7 +222,8 @@ def _fields(part: Any) -> dict[str, Any] | None:
     return {name: each for name, each in fields.items() if each is not None and name != "thinking_blocks"} or None
 
 
-def _read_whole(response: Any, answer: Answer) -> None:
+def _read_whole(response: Any, answer: Answer) -> Any:
+    """Fill the answer in, and return what the provider told of its tokens."""
     for choice in response.choices[:1]:
         message = choice.message
         answer.text_pieces = [message.content or ""]
@@ -230,39 +238,7 @@ def _read_whole(response: Any, answer: Answer) -> None:
                 provider_specific_fields=_fields(call),
             )
     answer.model = str(response.model or answer.model)
-    answer.usage = _usage(getattr(response, "usage", None))
-
-
-def _usage(usage: Any) -> Usage:
-    if usage is None:
-        return Usage(model_calls=1)
-    read = getattr(usage, "prompt_tokens_details", None)
-    written = getattr(usage, "completion_tokens_details", None)
-    return Usage(
-        model_calls=1,
-        input_tokens=max(0, usage.prompt_tokens or 0),
-        output_tokens=max(0, usage.completion_tokens or 0),
-        cached_input_tokens=getattr(read, "cached_tokens", None) or 0,
-        reasoning_tokens=getattr(written, "reasoning_tokens", None) or 0,
-    )
-
-
-def _priced(litellm: ModuleType, model: str, endpoint: Endpoint, usage: Usage) -> Usage:
-    if endpoint.input_cost_per_token is not None and endpoint.output_cost_per_token is not None:
-        cost = usage.input_tokens * endpoint.input_cost_per_token + usage.output_tokens * endpoint.output_cost_per_token
-        return usage.model_copy(update={"cost_usd": cost})
-    try:
-        read, written = litellm.cost_per_token(
-            model=model,
-            prompt_tokens=usage.input_tokens,
-            completion_tokens=usage.output_tokens,
-            cache_read_input_tokens=usage.cached_input_tokens,
-        )
-    except Exception:  # noqa: BLE001 - litellm raises a plain Exception for a model without a price
-        return usage.model_copy(update={"unpriced_calls": 1})
-    if not read + written and not {model, model.partition("/")[2]} & litellm.model_cost.keys():
-        return usage.model_copy(update={"unpriced_calls": 1})  # litellm guesses nothing for names it half knows
-    return usage.model_copy(update={"cost_usd": read + written})
+    return getattr(response, "usage", None)
 
 
 @lru_cache(maxsize=256)
@@ -280,7 +256,7 @@ def _check_credentials(litellm: ModuleType, model: str, endpoint: Endpoint) -> N
     if missing:
         names = " or ".join(missing)
         raise failure(
-            "ModelCredentialsMissing",
+            CREDENTIALS_MISSING,
             f"model {model!r} needs {names} in the worker's environment",
             retryable=False,
         )

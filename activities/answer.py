@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.agent import ModelSettings
 from holdfast.message import Usage
+
+if TYPE_CHECKING:
+    from holdfast.activities.prices import Price
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class ModelRequest:
     settings: ModelSettings
     output_schema: dict[str, Any] | None = None
     """What the answer is to fit, for providers that can be held to it."""
+    budget_usd: float | None = None
+    """What may still be spent, where that has a bound."""
+    unknown_price: Literal["refuse", "allow"] = "refuse"
+    """What becomes of a call with such a bound whose price nobody knows."""
 
 
 @dataclass
@@ -48,6 +55,8 @@ class Answer:
     """By a stream's index: the call that pieces without an id belong to."""
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
+    price: Callable[[int], Price | None] | None = None
+    """What the model costs at so many tokens of input, as far as anybody knows."""
 
     @property
     def text(self) -> str:

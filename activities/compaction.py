@@ -11,7 +11,8 @@ from temporalio.exceptions import ApplicationError
 from holdfast import wire
 from holdfast.activities import summaries
 from holdfast.activities.answer import Answer, Complete, ModelRequest
-from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED, failure
+from holdfast.activities.breaker import Breakers
+from holdfast.activities.failures import failure
 from holdfast.activities.log import get_logger
 from holdfast.activities.memory import Memory
 from holdfast.activities.secrets import Scrubber
@@ -20,6 +21,7 @@ from holdfast.activities.turns import clean
 from holdfast.agent import ModelSettings
 from holdfast.bounds import COMPACTION_MAX_CHARS, cut
 from holdfast.calls import Compact, Compacted
+from holdfast.failure import CONTEXT_WINDOW_EXCEEDED
 from holdfast.message import summary_message
 
 _log = get_logger("holdfast.compaction")
@@ -31,10 +33,11 @@ _MARK_CHARS = 12
 class CompactionActivities:
     """The compactions of one worker."""
 
-    def __init__(self, complete: Complete, cache: TranscriptCache, scrub: Scrubber) -> None:
+    def __init__(self, complete: Complete, cache: TranscriptCache, scrub: Scrubber, breakers: Breakers) -> None:
         self._complete = complete
         self._cache = cache
         self._scrub = scrub
+        self._breakers = breakers
 
     @activity.defn(name=wire.CONTEXT_COMPACT)
     async def compact(self, call: Compact) -> dict[str, Any]:
@@ -65,8 +68,9 @@ class CompactionActivities:
     async def _summarised(self, call: Compact, settings: ModelSettings, span: list[dict[str, Any]]) -> Answer:
         seconds = settings.timeout_seconds
         try:
-            async with asyncio.timeout(seconds):
-                answer = await self._ask(call, settings, span)
+            with self._breakers.guarding(call.model):
+                async with asyncio.timeout(seconds):
+                    answer = await self._ask(call, settings, span)
         except TimeoutError:
             raise failure("ModelTimeout", f"{call.model}: no summary within {seconds:g} s", retryable=True) from None
         if not answer.text.strip():
@@ -83,7 +87,15 @@ class CompactionActivities:
             messages = summaries.request(span, mark, room)
             answer = Answer(model=call.model)
             try:
-                await self._complete(ModelRequest(call.model, messages, [], settings), answer)
+                asked = ModelRequest(
+                    model=call.model,
+                    messages=messages,
+                    tools=[],
+                    settings=settings,
+                    budget_usd=call.budget_usd,
+                    unknown_price=call.unknown_price,
+                )
+                await self._complete(asked, answer)
             except ApplicationError as error:
                 room = len(messages[-1]["content"]) // 2
                 if error.type != CONTEXT_WINDOW_EXCEEDED or room < _LEAST_CHARS:

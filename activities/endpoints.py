@@ -33,6 +33,13 @@ class Endpoint(Data):
     output_cost_per_token: float | None = Field(default=None, ge=0)
 
     @property
+    def price(self) -> tuple[float, float] | None:
+        """US dollars a token of input and of output, where both are known."""
+        if self.input_cost_per_token is None or self.output_cost_per_token is None:
+            return None
+        return self.input_cost_per_token, self.output_cost_per_token
+
+    @property
     def key(self) -> str | None:
         """The key itself."""
         if self.api_key is not None:

@@ -11,9 +11,6 @@ from temporalio.exceptions import ApplicationError
 from holdfast.activities.secrets import Scrubber
 from holdfast.bounds import cut
 
-CONTEXT_WINDOW_EXCEEDED = "ContextWindowExceeded"
-"""The type of a failure whose prompt was beyond the model's window: never retried as it stands."""
-
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 60.0
 

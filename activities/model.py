@@ -6,13 +6,16 @@ import asyncio
 from typing import Any
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from holdfast import wire
 from holdfast.activities.answer import Answer, Complete
+from holdfast.activities.breaker import Breakers
 from holdfast.activities.failures import failure
 from holdfast.activities.guard import heart
 from holdfast.activities.log import get_logger
 from holdfast.activities.memory import Memory
+from holdfast.activities.prices import estimated
 from holdfast.activities.requests import request_of
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.structured import checked
@@ -32,10 +35,11 @@ _UNSURE_CHARS = 3
 class ModelActivities:
     """The model calls of one worker."""
 
-    def __init__(self, complete: Complete, cache: TranscriptCache, scrub: Scrubber) -> None:
+    def __init__(self, complete: Complete, cache: TranscriptCache, scrub: Scrubber, breakers: Breakers) -> None:
         self._complete = complete
         self._cache = cache
         self._scrub = scrub
+        self._breakers = breakers
 
     @activity.defn(name=wire.MODEL_CALL)
     async def call(self, call: ModelCall) -> dict[str, Any]:
@@ -47,13 +51,17 @@ class ModelActivities:
         showing = asyncio.create_task(_show(answer, self._scrub))
         seconds = request.settings.timeout_seconds
         try:
-            async with asyncio.timeout(seconds):
-                await self._complete(request, answer)
+            with self._breakers.guarding(call.model):
+                async with asyncio.timeout(seconds):
+                    await self._complete(request, answer)
         except TimeoutError:
             raise failure("ModelTimeout", f"{call.model}: no answer within {seconds:g} s", retryable=True) from None
+        except ApplicationError as error:
+            raise _impatient(error, call.patience_seconds) from None
         except asyncio.CancelledError:
             if not _cancel_requested():
                 raise
+            answer.usage = estimated(request, answer)
             return record(answer, call, self._scrub, partial=True).wire()
         finally:
             showing.cancel()
@@ -71,6 +79,14 @@ class ModelActivities:
             tool_calls=len(turn.message.tool_calls),
         )
         return turn.wire()
+
+
+def _impatient(error: ApplicationError, patience_seconds: float | None) -> ApplicationError:
+    """Return the error, for good where the provider asks for a longer rest than there is patience for."""
+    delay = error.next_retry_delay
+    if patience_seconds is None or delay is None or delay.total_seconds() <= patience_seconds:
+        return error
+    return ApplicationError(error.message, type=error.type, non_retryable=True, next_retry_delay=delay)
 
 
 def _cancel_requested() -> bool:

@@ -19,7 +19,7 @@ from holdfast.activities.guard import run_key
 from holdfast.activities.transcripts import Held, TranscriptCache
 from holdfast.bounds import RESTORE_MAX_BYTES, cut, json_size
 from holdfast.calls import LoadedAgent, Restore, Restored
-from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Settled
+from holdfast.carried import Asking, Carried, Counts, OpenTurn, Outcome, Settled
 from holdfast.errors import HoldfastError, InputInvalid, RunNotFound, ServerUnavailable
 from holdfast.request import After, RunRequest
 
@@ -167,6 +167,7 @@ def going_on(past: Past, after: After, own: str) -> Past:
     if after.workflow_id in (None, own):
         anew: dict[str, Any] = {"run_seq": carried.run_seq + 1, "base": carried.counts, "limit_reached": None}
         anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0, "repairs": 0}
+        anew["models"] = Asking(answered=carried.models.answered)
         rests = tuple(each for each in carried.turn.awaited if each.waits == "timer")  # people are asked afresh
         anew["turn"] = carried.turn.model_copy(update={"awaited": rests})
         return replace(past, carried=carried.model_copy(update=anew))

@@ -44,6 +44,8 @@ def request_of(call: ModelCall, agent: Agent, messages: list[dict[str, Any]]) ->
         tools=[] if without_tools else tools,
         settings=agent.model_settings,
         output_schema=None if call.planning else agent.output_schema,
+        budget_usd=call.budget_usd,
+        unknown_price=agent.limits.unknown_price,
     )
 
 

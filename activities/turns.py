@@ -9,7 +9,7 @@ from holdfast.activities.answer import Answer
 from holdfast.activities.secrets import Scrubber
 from holdfast.bounds import TURN_MAX_BYTES, TURN_MAX_TOOL_CALLS, cut, json_size
 from holdfast.calls import ModelCall
-from holdfast.message import Message, ToolCall, Turn, Usage
+from holdfast.message import Message, ToolCall, Turn
 
 _ARGUMENTS_SHOWN_BYTES = 512
 """What is kept of a call's arguments where the whole has no room."""
@@ -55,7 +55,7 @@ def record(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool =
     return Turn(
         message=message,
         model=cut(clean(answer.model, scrub), 200),
-        usage=Usage(model_calls=1, unpriced_calls=1) if partial else answer.usage,
+        usage=answer.usage,
         finish_reason=answer.finish_reason and cut(clean(answer.finish_reason, scrub), 200),
         dropped_tool_calls=len(wanted) - len(calls),
         partial=partial,

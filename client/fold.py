@@ -25,6 +25,9 @@ from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import NotAwaited
 
+MODEL_RESTS = "model"
+"""In place of a call's id: the rest that a run took since no model answered."""
+
 
 class Fold:
     """Keeps a run's state while its history is read, link by link."""
@@ -68,7 +71,7 @@ class Fold:
         """Activities that the run has told to stop: how they end then is no outcome."""
         self._timers: dict[int, str] = {}
         self._expired: list[str] = []
-        """Calls whose time has come; what came in the same workflow task from outside was heard first."""
+        """Calls, or a model's rest, whose time has come; what came in the same task from outside was heard first."""
         self._task_done = False
         self._restored: list[dict[str, Any]] = []
         self._carried: Carried | None = None
@@ -84,9 +87,11 @@ class Fold:
     def finish_task(self) -> None:
         """End the waits whose time has come, as the workflow did after it had heard what came from outside."""
         expired, self._expired = self._expired, []
-        for call_id in expired:
-            if self.state is not None:
-                self.state.expire(call_id)
+        for each in expired:
+            if self.state is not None and each == MODEL_RESTS:
+                self.state.models.rested()
+            elif self.state is not None:
+                self.state.expire(each)
         self._tell_turn()
 
     def _say(self, say: Callable[[RunState], object], news: Told | None = None) -> None:

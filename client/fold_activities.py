@@ -8,7 +8,6 @@ from pydantic import ValidationError
 from temporalio.api.history.v1 import HistoryEvent
 
 from holdfast import wire
-from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED
 from holdfast.bounds import one_line, pairs, summary
 from holdfast.calls import Compact, Compacted, LoadedAgent, Restored
 from holdfast.client import told
@@ -17,9 +16,10 @@ from holdfast.client.spans import Span, time_of
 from holdfast.client.told import TurnTold
 from holdfast.ids import step_of_call
 from holdfast.message import Message, Turn, tool_text
+from holdfast.workflows import asking
 from holdfast.workflows.admission import Admitted, Refused
 from holdfast.workflows.handover import resume
-from holdfast.workflows.outcomes import from_failure, from_output, named
+from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import Slot
 
@@ -52,13 +52,15 @@ class ActivityFold(Fold):
         assert self.state is not None
         if argument.get("closing"):
             self.state.reach(argument["closing"])  # the history's own length is not to be had from a fold
-        self.state.ask()
+        begins = not self.state.models.in_step
+        asking.ask(self.state, argument["model"])
         call = {"step": argument.get("step"), "model": argument.get("model")}
         if argument.get("closing"):
             call["closing"] = argument["closing"]
         if argument.get("planning"):
             call["planning"] = True
-        self._tell(("step_started", f"step {call['step']}", {"step": call["step"]}))
+        if begins:
+            self._tell(("step_started", f"step {call['step']}", {"step": call["step"]}))
         self._tell(("model_called", f"step {call['step']} · {call['model']}", call))
 
     async def _activity_completed(self, scheduled_id: int, result: Any) -> None:
@@ -151,8 +153,11 @@ class ActivityFold(Fold):
         cause = await self._converter.decode_failure(failure)
         if call.name == wire.CONTEXT_COMPACT and self.state is not None:
             self.state.not_compacted()
-        elif call.name == wire.MODEL_CALL and self.state is not None and named(cause).type == CONTEXT_WINDOW_EXCEEDED:
-            self.state.shorten()
+        elif call.name == wire.MODEL_CALL and self.state is not None:
+            error, model = named(cause), self.state.models.asked
+            verdict = asking.failed(self.state, error, time_of(self._line.event).timestamp(), retry_after(cause))
+            kind, text, data = told.failed_model(model, self.state.steps, error, verdict)
+            self._tell((kind, text, data | call.attempts), call)
         slot = self._slot(call)
         if slot is not None and isinstance(slot.decision, Admitted) and self.state is not None:
             outcome = from_failure(cause, slot.decision.spec, call.milliseconds(self._line.event))

@@ -12,6 +12,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from holdfast import wire
 from holdfast.bounds import one_line
 from holdfast.client import told
+from holdfast.client.fold import MODEL_RESTS
 from holdfast.client.fold_activities import OURS, ActivityFold
 from holdfast.client.history import Line
 from holdfast.client.spans import time_of
@@ -164,8 +165,8 @@ class Timeline(ActivityFold):
         if event.user_metadata.HasField("summary"):
             label = (await self._converter.decode([event.user_metadata.summary]))[0]
             kind, _, call_id = str(label).partition(" ")
-            if kind in ("approval", "answer", "timer"):
-                self._timers[event.event_id] = call_id
+            if kind in ("approval", "answer", "timer", MODEL_RESTS):
+                self._timers[event.event_id] = MODEL_RESTS if kind == MODEL_RESTS else call_id
 
     async def _closed(self, event: HistoryEvent) -> None:
         match event.event_type:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from holdfast.bounds import one_line, pairs, summary
@@ -11,8 +12,9 @@ from holdfast.carried import Outcome
 from holdfast.event import EventType
 from holdfast.message import Turn
 from holdfast.request import RunRequest
-from holdfast.run import RunResult
+from holdfast.run import RunError, RunResult
 from holdfast.workflows.admission import Admitted
+from holdfast.workflows.models import Verdict
 from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
 
@@ -93,6 +95,19 @@ def failed_call(name: str, call_id: str, outcome: Outcome) -> Told:
     data: dict[str, Any] = {"tool_name": name, "call_id": call_id, "error": outcome.error}
     data |= {"error_type": outcome.error_type, "latency_ms": outcome.latency_ms}
     return "tool_call_exception", f"{one_line(name)}: {outcome.error_type}: {one_line(outcome.error or '')}", data
+
+
+def failed_model(model: str, step: int, error: RunError, verdict: Verdict) -> Told:
+    """Tell that a model failed for good, and what comes next."""
+    data: dict[str, Any] = {"model": model, "step": step, "error_type": error.type, "error": error.message}
+    then = ""
+    if verdict.asks is not None:
+        data["falls_back_to"] = verdict.asks
+        then = f"; asks {verdict.asks}"
+    if verdict.until is not None:
+        data["until"] = verdict.until
+        then = f"; rests until {datetime.fromtimestamp(verdict.until, UTC):%H:%M:%S} UTC"
+    return "model_call_exception", f"{model}: {error.type}: {one_line(error.message)}{then}", data
 
 
 def ended(result: RunResult, *, superseded: bool) -> Told:

@@ -25,7 +25,10 @@ class ModelSettings(Data):
     timeout_seconds: float = Field(default=600, gt=0, le=86_400)
     """Seconds that one attempt may take."""
     max_attempts: int = Field(default=6, ge=1, le=100)
-    """Attempts before the run fails with the cause."""
+    """Attempts before the call has failed for good; at most 3 of a model for which there is a fallback."""
+    max_outage_seconds: float | None = Field(default=3600, ge=0, allow_inf_nan=False)
+    """Seconds that a run rests and asks again while a worker's circuit breaker holds its models to be out; then
+    `failure.model` decides. None: for as long as the run's clocks allow."""
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -39,7 +42,9 @@ class ModelSettings(Data):
 
     def request_options(self) -> dict[str, Any]:
         """Return what goes to the provider as it stands."""
-        return self.model_dump(exclude={"stream", "timeout_seconds", "max_attempts"}, exclude_none=True)
+        return self.model_dump(
+            exclude={"stream", "timeout_seconds", "max_attempts", "max_outage_seconds"}, exclude_none=True
+        )
 
 
 InteractionMode = Literal["headless", "external", "interactive"]
@@ -98,12 +103,15 @@ class Limits(Data):
     """Seconds from the run's start, whatever it does meanwhile. Then the run is `interrupted`."""
 
 
+_ModelName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class Agent(Data):
     """What to run. Everything but `name` and `model` has a default; `revision` is the hash of its canonical JSON."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,118}[A-Za-z0-9])?$")
     """At most 120 letters, digits, spaces, dots, dashes and underscores."""
-    model: str = Field(min_length=1, max_length=200)
+    model: _ModelName
     """Any model name that litellm takes, such as openai/gpt-5-mini."""
     description: str = ""
     instructions: str = ""
@@ -119,7 +127,7 @@ class Agent(Data):
     """Told to the model: what the answer is to be."""
     output_retries: int = Field(default=2, ge=0, le=10)
     """Times that the model is told what is wrong with an answer that does not fit the `output_schema`."""
-    fallback_models: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    fallback_models: Annotated[Sequence[_ModelName], Field(max_length=8), AfterValidator(tuple)] = ()
     """Asked in this order where `model` fails for good, or is out."""
     tools: Annotated[Sequence[ToolSpec | Tool[..., Any] | str], AfterValidator(tuple)] = ()
     """Functions made tools by `@tool`; in JSON, the name of a tool that the worker has, or a whole ToolSpec."""

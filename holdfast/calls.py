@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -75,6 +75,10 @@ class Compact(Data):
     stop: int
     settings: ModelSettings | None = None
     """How the model is asked; None as the run's agent says, which is then asked for by its query."""
+    budget_usd: float | None = None
+    """As a ModelCall has it."""
+    unknown_price: Literal["refuse", "allow"] = "refuse"
+    """As the agent's limits have it."""
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
     transcript: Reference
     pushed: tuple[Pushed, ...] = ()
@@ -99,6 +103,8 @@ class ModelCall(Data):
     """Asks for a plan, without tools."""
     budget_usd: float | None = None
     """What may still be spent: a call whose price is unknown, or whose input alone costs more, is not made."""
+    patience_seconds: float | None = None
+    """A provider that asks for a longer rest fails the call: another model is asked meanwhile."""
     boundary: str | None = None
     """The mark around what tools return, as `LoadedAgent` has it."""
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from holdfast.data import Data
 from holdfast.message import Usage
 from holdfast.run import ToolExecution
@@ -80,6 +82,26 @@ class OpenTurn(Data):
     """Calls beyond what one turn may hold, of which the model is told once the others have ended."""
 
 
+class Asking(Data):
+    """Where a run stands with its models."""
+
+    answered: str = ""
+    """The model that gave the last answer."""
+    in_step: bool = False
+    """Whether a step was begun that no model has answered."""
+    tried: dict[str, str] = Field(default_factory=dict)
+    """The models that failed in this step, and the types of their failures."""
+    out: dict[str, float] = Field(default_factory=dict)
+    """Until when a model that failed is taken to be out, in seconds since the epoch."""
+    resting: str | None = None
+    """The model that the run rests for."""
+    until: float = 0.0
+    rests: int = 0
+    """Rests in a row that no breaker asked for."""
+    out_since: float | None = None
+    """When the first of the rests began that breakers asked for."""
+
+
 class Carried(Data):
     """All that a new link needs beside the agent and the messages."""
 
@@ -105,6 +127,7 @@ class Carried(Data):
     """Hashes of the latest message ids, eight characters each."""
     executions: tuple[ToolExecution, ...] = ()
     """The latest, as previews."""
+    models: Asking = Asking()
     turn: OpenTurn = OpenTurn()
     paused: str | None = None
     """The reason of a pause, which may be empty."""
@@ -130,6 +153,7 @@ class Carried(Data):
         return {
             "run_seq": self.run_seq,
             "steps": self.counts.steps,
+            "model": self.models.answered,
             "cost_usd": self.usage.cost_usd,
             "usage_aggregate": self.usage,
             "tool_executions": self.executions,

@@ -24,6 +24,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from holdfast import wire
 from holdfast.activities.agents import AgentActivities
 from holdfast.activities.answer import Complete
+from holdfast.activities.breaker import Breakers
 from holdfast.activities.compaction import CompactionActivities
 from holdfast.activities.guard import Guard, run_key
 from holdfast.activities.loops import ToolLoops
@@ -170,8 +171,9 @@ class _Parts:
             task_queue=settings.thread_task_queue,
             continue_after=(settings.continue_after_events, settings.continue_after_bytes),
         )
-        model = ModelActivities(complete, cache, scrub)
-        compaction = CompactionActivities(complete, cache, scrub)
+        breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
+        model = ModelActivities(complete, cache, scrub, breakers)
+        compaction = CompactionActivities(complete, cache, scrub, breakers)
         self.guard = Guard(wire.ACTIVITIES, registry.tools, scrub, cache)
         self.activities: list[Callable[..., Any]] = [
             agents.load,

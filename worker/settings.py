@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     """Runs kept in memory; others are replayed from history when something happens to them."""
     max_concurrent_activities: int = Field(default=100, ge=1)
     """Model and tool calls under way at once; also the threads that sync tools share."""
+    breaker_failures: int = Field(default=10, ge=0)
+    """Failures of a model in a row, of all runs together, after which it is left alone for a while; 0 never does."""
+    breaker_seconds: float = Field(default=30, gt=0, le=600)
+    """How long that is at first; it doubles, up to 10 minutes, each time that the model is asked in vain."""
     transcript_cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
     """Conversations held so that no call need ask for them."""
     continue_after_events: int = Field(default=CONTINUE_AFTER_EVENTS, ge=10, le=20_000)

@@ -42,12 +42,22 @@ class Budget:
         self.reached = self.reached or limit
 
     def take_step(self) -> None:
-        """Count a step and its model call, before it is made."""
-        self._count(steps=1, model_calls=1)
+        """Count a step, before its model call."""
+        self._count(steps=1)
         if self.counts.steps - self.base.steps >= self.limits.max_steps:
             self.reach("max_steps")
+
+    def take_call(self) -> None:
+        """Count a model call that takes a step, or goes on with it, before it is made."""
+        self._count(model_calls=1)
         if self.model_calls_left <= 0:
             self.reach("max_model_calls")
+
+    def give_back(self) -> None:
+        """Count a model call no more: it was not made."""
+        self._count(model_calls=-1)
+        if self.reached == "max_model_calls":
+            self.reached = None
 
     def take_model_call(self) -> None:
         """Count a model call that is no step."""

@@ -75,10 +75,11 @@ class Conversation:
         return next((text for text in said if text), "")
 
     def last_result(self, limit: str | None) -> str:
-        """Say something better than nothing, where the model can't be asked any more."""
+        """Say something better than nothing, where no model can be asked any more."""
         found = [each.content for each in self.messages if each.role == "tool" and each.content]
         told = f"; the last result was: {cut(found[-1], 2_000)}" if found else ""
-        return f"This run reached {limit} before the model gave an answer{told}"
+        why = "No model could be asked" if limit is None else f"This run reached {limit}"
+        return f"{why} before {'one' if limit is None else 'the model'} gave an answer{told}"
 
     def reference(self) -> Reference:
         """Return the transcript as length and digest."""

@@ -15,7 +15,7 @@ def page(state: RunState, status: str) -> str:
     lines = [
         f"### {agent.name} · {status}",
         f"**Goal** {state.goal}\n",
-        f"- step {state.steps} of at most {state.base.steps + state.limits.max_steps}, "
+        f"- step {state.steps} of at most {state.budget.base.steps + state.limits.max_steps}, "
         f"{state.counts.tool_calls} tool calls",
         f"- {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, ${usage.cost_usd:.4f}",
         f"- model `{agent.model}`, revision `{state.loaded.revision}`",
@@ -38,6 +38,8 @@ def _wanted(waits: dict[str, Any]) -> str:
     until = ""
     if waits["until"] is not None:
         until = f" until {datetime.fromtimestamp(waits['until'], UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if waits["kind"] == "model":
+        return f"model `{waits['id']}`, which is out{until}"
     if waits["kind"] == "answer":
         return f"an answer (`{waits['id']}`){until}: {one_line(str(waits['question']), 300)}"
     if waits["kind"] == "timer":

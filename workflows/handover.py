@@ -15,6 +15,7 @@ from holdfast.workflows.answers import Answers
 from holdfast.workflows.budget import Budget
 from holdfast.workflows.conversation import Conversation
 from holdfast.workflows.executions import Executions
+from holdfast.workflows.models import Models
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
 
@@ -31,13 +32,14 @@ def carry(state: RunState, link: str, **more: Any) -> Carried:
         pushed=state.talk.push(),
         inbox=len(state.inbox),
         counts=state.counts,
-        base=state.base,
+        base=state.budget.base,
         usage=state.usage,
         limit_reached=state.limit_reached,
         context_tokens=state.talk.context_tokens,
         goal=state.goal,
         seen=state.seen,
         executions=state.executions.latest(),
+        models=state.models.handed_on(),
         turn=turn,
         paused=state.paused,
         memory=state.memory,
@@ -61,6 +63,7 @@ def resume(
     """Go on from what a closed link has handed on; the messages are in wire form, those of its inbox last."""
     state = RunState(
         loaded,
+        Models(loaded.agent, carried.models),
         interaction or loaded.agent.interaction,
         budget=Budget(loaded.agent.limits, carried.counts, carried.base, carried.usage, carried.limit_reached),
         run_seq=carried.run_seq,

@@ -133,6 +133,8 @@ class Live:
         kinds = [str(slot.waits) for slot in state.waiting]
         if state.awaits_thread is not None:
             kinds.append("thread")
+        if state.models.resting is not None:
+            kinds.append("model")
         status: Status = "running"
         if not self.hands.busy:
             status = "paused" if state.paused is not None else "waiting" if kinds else "running"

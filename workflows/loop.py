@@ -9,18 +9,17 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from holdfast import wire
-from holdfast.activities.failures import CONTEXT_WINDOW_EXCEEDED
 from holdfast.bounds import REPEATED_MAX_BYTES, json_size, pairs, summary
 from holdfast.calls import Compact, Compacted, ModelCall
 from holdfast.message import Turn
 from holdfast.request import RunRequest
-from holdfast.workflows import options
+from holdfast.workflows import asking, options
 from holdfast.workflows.admission import Admitted
 from holdfast.workflows.hands import Failed, Stopped
 from holdfast.workflows.in_thread import may_finish, take_turn
 from holdfast.workflows.live import Live
-from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish
-from holdfast.workflows.outcomes import from_failure, from_output, named
+from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Rest
+from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
@@ -41,13 +40,15 @@ async def take_steps(live: Live) -> dict[str, Any]:
             await _may_begin(live, state)
             if live.hands.stopped or live.crowded:
                 continue
-            match state.next_move():
+            match state.next_move(workflow.time()):
                 case CallModel(call):
                     await _call_model(live, state, call)
                 case CallTools(turn):
                     await _settle(live, state, turn)
                 case CompactContext(compact):
                     await _compact(live, state, compact)
+                case Rest(model, until):
+                    await _rest(live, state, model, until)
                 case Finish(status, text):
                     if not await may_finish(live, state, status):
                         continue
@@ -100,18 +101,29 @@ def _small(given: dict[str, Any]) -> dict[str, Any]:
 
 async def _call_model(live: Live, state: RunState, call: ModelCall) -> None:
     label = summary(f"step {call.step} · {call.model}{' · plan' if call.planning else ''}")
-    bounds = options.model_call(state.loaded.agent.model_settings)
+    bounds = options.model_call(state.loaded.agent.model_settings, another=call.patience_seconds is not None)
     try:
         turn = await live.hands.call(wire.MODEL_CALL, call.wire(), **bounds, summary=label)
     except ActivityError as error:
-        if live.hands.stopped or named(error).type != CONTEXT_WINDOW_EXCEEDED:
+        if live.hands.stopped:
             raise
-        if call.closing is not None:
-            state.give_up()
-        elif not state.shorten():
+        if asking.failed(state, named(error), workflow.time(), retry_after(error)).ends == "failed":
             raise
         return
     state.record(Turn.recorded(turn), workflow.time())
+
+
+async def _rest(live: Live, state: RunState, model: str, until: float) -> None:
+    """Ask no model before a time; a link that is crowded leaves the rest of it to the next one."""
+    live.refresh()
+    try:
+        await workflow.wait_condition(
+            lambda: live.hands.stopped is not None or live.crowded,
+            timeout=max(0.001, until - workflow.time()),
+            timeout_summary=summary(f"model {model}"),
+        )
+    except TimeoutError:
+        state.models.rested()
 
 
 async def _compact(live: Live, state: RunState, call: Compact) -> None:

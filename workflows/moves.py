@@ -32,6 +32,15 @@ class CompactContext:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """Next: ask no model before a time."""
+
+    model: str
+    until: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True)
 class Finish:
     """Next: end the run."""
 
@@ -46,4 +55,4 @@ class Fail:
     error: RunError
 
 
-Move = CallModel | CallTools | CompactContext | Finish | Fail
+Move = CallModel | CallTools | CompactContext | Rest | Finish | Fail

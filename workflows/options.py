@@ -11,6 +11,7 @@ from temporalio.common import RetryPolicy
 from holdfast.agent import ModelSettings
 from holdfast.calls import LoadedAgent
 from holdfast.tools import ToolSpec
+from holdfast.workflows.models import FALLBACK_ATTEMPTS
 from holdfast.workflows.thread_state import ThreadState
 
 HEARTBEAT_SECONDS = 3.0
@@ -55,9 +56,13 @@ def compact(settings: ModelSettings) -> dict[str, Any]:
     return _bounds(seconds=settings.timeout_seconds + 15, attempts=min(3, settings.max_attempts))
 
 
-def model_call(settings: ModelSettings) -> dict[str, Any]:
-    """Bound `model.call`: the activity ends a slow answer itself, and says so better than the server could."""
-    return _bounds(seconds=settings.timeout_seconds + 15, attempts=settings.max_attempts)
+def model_call(settings: ModelSettings, *, another: bool = False) -> dict[str, Any]:
+    """Bound `model.call`, more tightly where there is another model to ask.
+
+    The activity ends a slow answer itself, and says so better than the server could.
+    """
+    attempts = min(FALLBACK_ATTEMPTS, settings.max_attempts) if another else settings.max_attempts
+    return _bounds(seconds=settings.timeout_seconds + 15, attempts=attempts)
 
 
 def tool_call(spec: ToolSpec) -> dict[str, Any]:

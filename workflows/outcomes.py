@@ -55,6 +55,13 @@ def named(cause: BaseException | None) -> RunError:
     return RunError(type=type(cause).__name__, message=cut(str(cause)))
 
 
+def retry_after(cause: BaseException | None) -> float | None:
+    """Return the seconds that a failed activity asked to wait before it is tried again."""
+    failed = cause.cause if isinstance(cause, ActivityError) else cause
+    delay = failed.next_retry_delay if isinstance(failed, ApplicationError) else None
+    return None if delay is None else delay.total_seconds()
+
+
 def interrupted_once() -> Outcome:
     """Return what the model is told of a `once` tool that was stopped after it may have begun."""
     return Outcome(error_type="OutcomeUnknown", error=f"it was stopped{_UNKNOWN_OUTCOME}")

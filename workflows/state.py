@@ -8,23 +8,24 @@ from typing import Any
 
 from holdfast.agent import Interaction, Limits
 from holdfast.bounds import cut, one_line
-from holdfast.calls import Compact, LoadedAgent, ModelCall
+from holdfast.calls import Compact, LoadedAgent
 from holdfast.carried import Counts, OpenTurn, Outcome, Reference
 from holdfast.message import Message, Transcript, Turn, Usage, user_message
 from holdfast.request import Answer, UserMessage
 from holdfast.request import Decision as Verdict
 from holdfast.run import RunError
 from holdfast.tools import ToolSpec
-from holdfast.workflows import plans
+from holdfast.workflows import asking, plans
 from holdfast.workflows.admission import admit
 from holdfast.workflows.answers import Answers
 from holdfast.workflows.budget import Budget
 from holdfast.workflows.compaction import Span
 from holdfast.workflows.conversation import Conversation, dropped_note
 from holdfast.workflows.executions import Executions
-from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Move
+from holdfast.workflows.models import Models
+from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Move, Rest
 from holdfast.workflows.seen import SeenIds
-from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_thread
+from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_model, waits_for_thread
 from holdfast.workflows.turn import Turn as OpenCalls
 
 
@@ -33,6 +34,8 @@ class RunState:
     """Everything that a run knows between two steps."""
 
     loaded: LoadedAgent
+    models: Models
+    """Which of its models it asks."""
     interaction: Interaction = field(default_factory=Interaction)
     talk: Conversation = field(default_factory=Conversation)
     """What the model sees."""
@@ -73,6 +76,7 @@ class RunState:
         """Begin a run that goes on from nothing."""
         state = cls(
             loaded,
+            Models(loaded.agent),
             interaction or loaded.agent.interaction,
             budget=Budget(loaded.agent.limits),
             answers=Answers.of(loaded.agent),
@@ -99,11 +103,6 @@ class RunState:
     def counts(self) -> Counts:
         """What was done so far, before this run_seq included."""
         return self.budget.counts
-
-    @property
-    def base(self) -> Counts:
-        """What had been done when this run_seq began."""
-        return self.budget.base
 
     @property
     def usage(self) -> Usage:
@@ -193,12 +192,14 @@ class RunState:
 
     # What to do next
 
-    def next_move(self) -> Move:
-        """Say what to do: settle the last turn's calls, shorten the transcript, ask the model, or finish."""
+    def next_move(self, now: float = 0.0) -> Move:
+        """Say what to do: settle the last turn's calls, shorten the transcript, ask a model, rest, or finish."""
         if self.limit_reached == "max_cost_usd" or self._given_up:
             return Finish("degraded", self.last_text() or self.talk.last_result(self.limit_reached))
         if self.turn is not None:
             return CallTools(self.turn)
+        if self.models.resting is not None:
+            return Rest(*self.models.resting)
         last = self.talk.last
         answered = last is not None and last.role == "assistant"
         if answered and self.limit_reached:
@@ -206,15 +207,11 @@ class RunState:
         if last is not None and answered and not self.inbox and not self.answers.repairable:
             return Finish("completed", last.content or "") if self.answers.taken else self._unfit(last.content or "")
         self.read_inbox()
-        span = self._to_compact()
+        model = self.models.next(now)
+        span = asking.to_compact(self, model)
         if span is not None:
             return CompactContext(span)
-        return CallModel(self.ask())
-
-    def ask(self) -> ModelCall:
-        """Take the next step: what waits goes into the transcript, and the model is asked."""
-        self.read_inbox()
-        return self._model_call()
+        return CallModel(asking.ask(self, model))
 
     def read_inbox_to_go_on(self) -> None:
         """Put the messages that wait into the transcript before a new link, unless the run is about to end."""
@@ -243,6 +240,7 @@ class RunState:
             self.partial_text = turn.message.content or ""
             return None
         self.partial_text = ""
+        self.models.answered()
         self.talk.context_tokens = turn.usage.input_tokens + turn.usage.output_tokens
         self.talk.append(turn.message)
         if self.planning:
@@ -294,7 +292,8 @@ class RunState:
     def waiting_for(self) -> list[dict[str, Any]]:
         """Describe what the run waits for."""
         thread = [] if self.awaits_thread is None else [waits_for_thread(self.awaits_thread)]
-        return [*thread, *(waiting_for(slot) for slot in self.waiting)]
+        model = [] if self.models.resting is None else [waits_for_model(*self.models.resting)]
+        return [*thread, *model, *(waiting_for(slot) for slot in self.waiting)]
 
     def summary(self) -> dict[str, Any]:
         """Return the fields of a RunResult that say what the run did."""
@@ -303,6 +302,7 @@ class RunState:
             "revision": self.loaded.revision,
             "run_seq": self.run_seq,
             "steps": self.counts.steps,
+            "model": self.models.answered_by,
             "cost_usd": self.usage.cost_usd,
             "usage_aggregate": self.usage,
             "tool_executions": self.executions.all(),
@@ -324,35 +324,6 @@ class RunState:
         if self.loaded.agent.failure.output == "degrade":
             return Finish("degraded", text)
         return Fail(RunError(type="OutputInvalid", message=cut(self.answers.refusal())))
-
-    def _model_call(self) -> ModelCall:
-        self.budget.take_step()
-        self.planning = not self.limit_reached and plans.is_due(self.loaded.agent, self.talk.messages[self.own_from :])
-        return ModelCall(
-            step=self.counts.steps,
-            model=self.loaded.agent.model,
-            closing=self.limit_reached,
-            planning=self.planning,
-            tool_output_max_chars=self.loaded.tool_output_max_chars,
-            transcript=self.talk.reference(),
-            pushed=self.talk.push(),
-        )
-
-    def _to_compact(self) -> Compact | None:
-        settings = self.loaded.agent.compaction
-        if settings is None or self.limit_reached or self.budget.model_calls_left < 2:
-            return None
-        span = self.talk.to_summarise(settings)
-        if span is None:
-            return None
-        return Compact(
-            model=settings.model or self.loaded.agent.model,
-            start=span.start,
-            stop=span.stop,
-            tool_output_max_chars=self.loaded.tool_output_max_chars,
-            transcript=self.talk.reference(),
-            pushed=self.talk.push(),
-        )
 
     def open_turn(self, now: float, handed_on: OpenTurn | None = None) -> OpenCalls | None:
         calls = self.talk.unsettled()

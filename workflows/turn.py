@@ -30,6 +30,9 @@ _EDITED_MAX_CHARS = 2_000
 WOKEN = "Woken before the time by a new message."
 
 
+_OF_A_CALL = ("tool_name", "arguments", "question", "options")
+
+
 class NotAwaited(ValueError):
     """Nobody waits for this decision or answer: it is unknown, settled or changed."""
 
@@ -249,8 +252,12 @@ def waiting_for(slot: Slot) -> dict[str, Any]:
 
 def waits_for_thread(thread_id: str) -> dict[str, Any]:
     """Describe that a run waits for its turn in a thread."""
-    unsaid = ("tool_name", "arguments", "question", "options", "until", "digest")
-    return {"kind": "thread", "id": thread_id, **dict.fromkeys(unsaid)}
+    return {"kind": "thread", "id": thread_id, **dict.fromkeys(_OF_A_CALL), "until": None, "digest": None}
+
+
+def waits_for_model(model: str, until: float) -> dict[str, Any]:
+    """Describe that a run rests until it asks a model again."""
+    return {"kind": "model", "id": model, **dict.fromkeys(_OF_A_CALL), "until": until, "digest": None}
 
 
 def _denied(verdict: Verdict) -> Outcome:

@@ -20,6 +20,7 @@ _STYLES = {
     "model_completed": "cyan",
     "tool_completed": "green",
     "tool_call_exception": "red",
+    "model_call_exception": "red",
     "user_added_message": "magenta",
     "approval_requested": "bold yellow",
     "question_asked": "bold yellow",
@@ -95,6 +96,8 @@ def wanted(waiting: dict[str, Any]) -> str:
         text = f"{waiting.get('question')}{f' ({options})' if options else ''}"
     elif waiting["kind"] == "thread":
         text = "its turn in the thread"
+    elif waiting["kind"] == "model":
+        text = "the model, which is out"
     else:
         text = f"{waiting.get('tool_name') or 'rests'}"
     until = waiting.get("until")

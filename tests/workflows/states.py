@@ -50,9 +50,9 @@ def turn(step: int, *named: str, text: str | None = None, dropped: int = 0, argu
     return Turn(message=message, model="m", usage=Usage(model_calls=1, cost_usd=0.5), dropped_tool_calls=dropped)
 
 
-def ask(state: RunState) -> ModelCall:
+def ask(state: RunState, now: float = 0.0) -> ModelCall:
     """Take the next step, which must be a model call."""
-    move = state.next_move()
+    move = state.next_move(now)
     assert isinstance(move, CallModel), move
     return move.call
 
@@ -106,7 +106,8 @@ def observable(state: RunState) -> dict[str, Any]:
             for slot in slots
         ],
         "paused": state.paused,
-        "counts": (state.counts, state.base),
+        "models": state.models.handed_on(),
+        "counts": (state.counts, state.budget.base),
         "limit": state.limit_reached,
         "tokens": state.talk.tokens(),
         "last_text": state.last_text(),

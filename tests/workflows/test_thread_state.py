@@ -20,7 +20,7 @@ from holdfast.threads import Collected, CompactThread, Entering, ThreadCarried, 
 from holdfast.workflows.handover import carry
 from holdfast.workflows.in_thread import join
 from holdfast.workflows.thread_state import Gather, Give, Rest, ThreadState
-from tests.workflows.states import fresh, roles, settle, turn
+from tests.workflows.states import ask, fresh, roles, settle, turn
 
 AGENT = Agent(name="demo", model="m")
 LOADED = LoadedAgent(agent=AGENT, revision=AGENT.revision, prompts=("Hello",))
@@ -396,10 +396,10 @@ def test_what_a_run_takes_over_counts_as_handed_over_once_it_has_read_the_memory
 ) -> None:
     state = fresh(prompts=("mine",))
     state.memory = read
-    state.ask()
+    ask(state)
     state.record(turn(1, "add"))
     settle(state)
-    state.ask()
+    ask(state)
     state.record(turn(2, text="So."))
     join(state, RunRequest(agent="demo", thread_id="t", after=after), "me")
     assert (state.handed_over, state.own_from, state.awaits_thread) == (handed_over, 0, "t")

@@ -73,15 +73,15 @@ class AgentActivities:
                 "name": agent.name,
                 "description": agent.description,
                 "model": agent.model,
-                "tools": agent.tool_names,
-                "revision": agent.resolved(self._tools).revision,
+                "tools": agent.function_names,
+                "revision": agent.resolved(self._tools, self._agents).revision,
             }
             for _, agent in sorted(self._agents.items())
         ]
 
     def _load(self, request: RunRequest) -> LoadedAgent:
         agent = self._named(request.agent) if isinstance(request.agent, str) else request.agent
-        agent = agent.resolved(self._tools)
+        agent = agent.resolved(self._tools, self._agents)
         if request.revision not in (None, agent.revision):
             raise InputInvalid({"revision": f"{request.revision!r} is not what this worker has: {agent.revision!r}"})
         if request.after is None:
@@ -105,7 +105,7 @@ class AgentActivities:
             said = () if request.message is None else (request.message,)
             return loaded.model_copy(update={"prompts": (*loaded.prompts, *past.unread, *said)})
         if past.loaded is not None and isinstance(request.agent, str) and request.agent not in self._agents:
-            agent = past.loaded.agent.resolved(self._tools)
+            agent = past.loaded.agent.resolved(self._tools, self._agents)
             return self._pinned(agent, first_messages(agent, request))
         return await asyncio.to_thread(self._load, request)
 

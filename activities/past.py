@@ -166,7 +166,7 @@ def going_on(past: Past, after: After, own: str) -> Past:
     carried = past.carried
     if after.workflow_id in (None, own):
         anew: dict[str, Any] = {"run_seq": carried.run_seq + 1, "base": carried.counts, "limit_reached": None}
-        anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0, "repairs": 0}
+        anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0, "repairs": 0, "tolerated": {}}
         anew["models"] = Asking(answered=carried.models.answered)
         rests = tuple(each for each in carried.turn.awaited if each.waits == "timer")  # people are asked afresh
         anew["turn"] = carried.turn.model_copy(update={"awaited": rests})
@@ -200,7 +200,8 @@ def _shortened(past: Past, length: int) -> Past:
     if past.messages[length]["role"] == "tool":
         raise InputInvalid({"after.length": f"{length} messages would part tool calls from their results"})
     told: dict[str, Any] = {"answer_fits": False, "answer_error": None}
-    told |= {"inbox": 0, "turn": OpenTurn(), "context_tokens": 0, "own_from": min(length, past.carried.own_from)}
+    told |= {"inbox": 0, "turn": OpenTurn(), "children": (), "context_tokens": 0}
+    told["own_from"] = min(length, past.carried.own_from)
     told["handed_over"] = min(length, past.carried.handed_over)
     return replace(past, messages=past.messages[:length], carried=past.carried.model_copy(update=told))
 

@@ -20,6 +20,7 @@ from holdfast.event import Event
 from holdfast.message import Message
 from holdfast.request import RunRequest, UserMessage
 from holdfast.run import RunResult
+from holdfast.subagents import Lineage
 from holdfast.workflows.in_thread import join
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
@@ -135,6 +136,9 @@ class Fold:
         mode = self.link_request.interaction_mode if self.link_request else None
         settings = self.reading.agent.interaction
         return settings if mode is None else settings.model_copy(update={"mode": mode})
+
+    def _lineage(self) -> Lineage | None:
+        return self.link_request.lineage if self.link_request else None
 
     def _tell_turn(self) -> None:
         if self._turn is not None:

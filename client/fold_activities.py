@@ -87,7 +87,7 @@ class ActivityFold(Fold):
         if self._carried is None:
             self._tell(told.declared(loaded))
         if self.link_request is None or (self._carried is None and self.link_request.after is None):
-            self._live(RunState.begin(loaded, self._interaction()))
+            self._live(RunState.begin(loaded, self._interaction(), self._lineage()))
 
     def _piece(self, piece: Restored) -> None:
         self._restored += piece.messages
@@ -96,7 +96,8 @@ class ActivityFold(Fold):
             return
         now = time_of(self._line.event).timestamp()
         anew = self.link_request is None or self.link_request.carried is None
-        state = resume(self.reading, self._carried, self._restored, now, self._interaction())
+        told = (self._interaction(), self._lineage())
+        state = resume(self.reading, self._carried, self._restored, now, *told)
         self._restored = []
         self._live(state, anew=anew)
 

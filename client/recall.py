@@ -9,7 +9,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHistoryEv
 
 from holdfast import wire
 from holdfast.activities.past import Past, going_on, refuse_open
-from holdfast.carried import Carried, OpenTurn, Settled
+from holdfast.carried import Begun, Carried, OpenTurn, Settled
 from holdfast.client.history import Line
 from holdfast.client.rpc import describe, translated
 from holdfast.client.timeline import Timeline, fitting
@@ -55,7 +55,8 @@ async def recall(client: Client, run_id: str, link: str, step: int | None = None
         return await _never_begun(client, run_id, link, folded)
     with fitting(run_id, last):
         folded.finish_task()
-        return _at_the_end(folded, folded.state, link)
+        past = _at_the_end(folded, folded.state, link)
+    return await _with_last_links(client, past)
 
 
 async def ended(client: Client, visit: Visit) -> str | None:
@@ -109,11 +110,22 @@ def _with_unread(past: Past, messages: list[UserMessage]) -> Past:
     return replace(past, messages=[*past.messages, *wired], carried=past.carried.model_copy(update=told))
 
 
+async def _with_last_links(client: Client, past: Past) -> Past:
+    """Look up where the subagents of open calls have come to, maybe without their caller: they go on from there."""
+    found: list[Begun] = []
+    for child in past.carried.children:
+        try:
+            found.append(child.model_copy(update={"link": (await describe(client, child.run_id)).run_id}))
+        except RunNotFound:  # it never started, or is gone: it begins anew
+            found.append(child.model_copy(update={"link": None}))
+    return replace(past, carried=past.carried.model_copy(update={"children": tuple(found)}))
+
+
 def _before_step(folded: Timeline, state: RunState, link: str) -> Past:
     assert folded.reading is not None
     messages = [message.wire() for message in state.transcript.messages]
     counts = state.counts.model_copy(update={"steps": state.steps - 1})
-    carried = carry(state, link).model_copy(update={"counts": counts, "inbox": 0, "turn": OpenTurn()})
+    carried = carry(state, link).model_copy(update={"counts": counts, "inbox": 0, "turn": OpenTurn(), "children": ()})
     return Past(folded.reading, messages, carried)
 
 

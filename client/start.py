@@ -29,10 +29,9 @@ from holdfast.client.rpc import translated
 from holdfast.client.views import RunSummary
 from holdfast.errors import InputInvalid
 from holdfast.request import RunRequest
+from holdfast.workflows.options import WORKFLOW_TASK_SECONDS
 
-_WORKFLOW_TASK = timedelta(seconds=4)
-"""A worker that dies inside a workflow task is noticed after this long; the server's own default is 10 s. Long replays
-are safe: the server grants more time on each further attempt."""
+_WORKFLOW_TASK = timedelta(seconds=WORKFLOW_TASK_SECONDS)
 
 
 @dataclass(frozen=True)

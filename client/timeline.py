@@ -13,7 +13,8 @@ from holdfast import wire
 from holdfast.bounds import one_line
 from holdfast.client import told
 from holdfast.client.fold import MODEL_RESTS
-from holdfast.client.fold_activities import OURS, ActivityFold
+from holdfast.client.fold_activities import OURS
+from holdfast.client.fold_children import ChildFold
 from holdfast.client.history import Line
 from holdfast.client.spans import time_of
 from holdfast.client.told import Told
@@ -39,7 +40,7 @@ def fitting(run_id: str, event_id: int) -> Iterator[None]:
         raise HoldfastError(f"the history of run {run_id!r} is of another version at event {event_id}") from error
 
 
-class Timeline(ActivityFold):
+class Timeline(ChildFold):
     """Folds a run's history, line by line, into events, and into the run's state as the workflow had it."""
 
     async def add(self, line: Line) -> list[Event]:
@@ -91,7 +92,8 @@ class Timeline(ActivityFold):
             case Kind.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
                 self._activity_cancelled(event.activity_task_canceled_event_attributes.scheduled_event_id)
             case _:
-                await self._closed(event)
+                if not await self._of_child(event):
+                    await self._closed(event)
 
     async def _started(self, event: HistoryEvent) -> None:
         started = event.workflow_execution_started_event_attributes

@@ -57,7 +57,7 @@ def started(request: RunRequest, *, again: bool) -> Told:
 
 def declared(loaded: LoadedAgent) -> Told:
     """Tell which tools an agent has."""
-    names = loaded.agent.tool_names
+    names = loaded.agent.function_names
     data = {
         "functions": names,
         "agent": loaded.agent.name,

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
         ThreadNotFound,
     )
     from holdfast.event import Event
+    from holdfast.failure import Failure
     from holdfast.message import Message, ToolCall, Usage
     from holdfast.request import RunRequest
-    from holdfast.run import RunResult, ToolExecution
+    from holdfast.run import RunResult, SubagentExecution, ToolExecution
+    from holdfast.subagents import Join, Subagent
     from holdfast.tools import Tool, ToolContext, ToolSpec, tool
     from holdfast.worker import HoldfastPlugin, Runner, RunnerConfig, Settings
 
@@ -43,11 +45,13 @@ _WHERE = {
     "DecisionRefused": "errors",
     "DefinitionError": "errors",
     "Event": "event",
+    "Failure": "failure",
     "HoldfastError": "errors",
     "HoldfastPlugin": "worker",
     "IdempotencyConflict": "errors",
     "InputInvalid": "errors",
     "Interaction": "agent",
+    "Join": "subagents",
     "Limits": "agent",
     "Message": "message",
     "ModelSettings": "agent",
@@ -64,6 +68,8 @@ _WHERE = {
     "ServerError": "errors",
     "ServerUnavailable": "errors",
     "Settings": "worker",
+    "Subagent": "subagents",
+    "SubagentExecution": "run",
     "Thread": "client",
     "ThreadNotFound": "errors",
     "Tool": "tools",
@@ -87,11 +93,13 @@ __all__ = [
     "DecisionRefused",
     "DefinitionError",
     "Event",
+    "Failure",
     "HoldfastError",
     "HoldfastPlugin",
     "IdempotencyConflict",
     "InputInvalid",
     "Interaction",
+    "Join",
     "Limits",
     "Message",
     "ModelSettings",
@@ -108,6 +116,8 @@ __all__ = [
     "ServerError",
     "ServerUnavailable",
     "Settings",
+    "Subagent",
+    "SubagentExecution",
     "Thread",
     "ThreadNotFound",
     "Tool",

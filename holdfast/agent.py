@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
@@ -13,7 +13,7 @@ from holdfast.data import Data
 from holdfast.errors import DefinitionError
 from holdfast.failure import Failure
 from holdfast.policy import Policy
-from holdfast.subagents import Join, Subagent
+from holdfast.subagents import NESTED_MAX, Join, Subagent
 from holdfast.tools import Tool, ToolSpec
 
 
@@ -132,8 +132,9 @@ class Agent(Data):
     tools: Annotated[Sequence[ToolSpec | Tool[..., Any] | str], AfterValidator(tuple)] = ()
     """Functions made tools by `@tool`; in JSON, the name of a tool that the worker has, or a whole ToolSpec."""
     model_settings: ModelSettings = ModelSettings()
-    subagents: tuple[Subagent, ...] = ()
-    """Agents that this one may call as tools."""
+    subagents: Annotated[Sequence[Subagent | Agent | str], AfterValidator(tuple)] = ()
+    """Agents that this one may call as tools: whole ones, names of those that the worker has, or either with more words
+    in a Subagent."""
     join: Join = Join()
     """How many of the subagents that one turn starts must succeed."""
     policy: Policy | None = None
@@ -156,12 +157,21 @@ class Agent(Data):
                     raise ValueError(f"{getattr(each, '__name__', each)!r} is a bare function: put @tool on it")
         return tools
 
+    @field_validator("subagents", mode="before")
+    @classmethod
+    def _subagents_are_subagents(cls, given: Any) -> Any:
+        if not isinstance(given, Iterable) or isinstance(given, str | dict):
+            return given
+        return [_as_subagent(each) for each in given]
+
     @model_validator(mode="after")
     def _is_whole(self) -> Agent:
-        names = self.tool_names
+        names = self.function_names
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two tools are named {name!r}")
+        if self.levels > NESTED_MAX:
+            raise ValueError(f"has agents nested more than {NESTED_MAX} levels deep: give them by name")
         if json_size(self.wire()) > REQUEST_MAX_BYTES:
             raise ValueError(f"is larger than {REQUEST_MAX_BYTES:,} bytes")
         return self
@@ -172,34 +182,75 @@ class Agent(Data):
         return [each if isinstance(each, str) else spec_of(each).name for each in self.tools]
 
     @property
+    def called(self) -> tuple[Subagent, ...]:
+        """Its subagents."""
+        return tuple(each for each in self.subagents if isinstance(each, Subagent))
+
+    @property
+    def whole_subagents(self) -> list[Agent]:
+        """Those of its subagents that are given whole."""
+        return [each.agent for each in self.called if isinstance(each.agent, Agent)]
+
+    @property
+    def levels(self) -> int:
+        """How deep agents are nested in it, as far as they are given whole."""
+        return max((1 + each.levels for each in self.whole_subagents), default=0)
+
+    @property
+    def function_names(self) -> list[str]:
+        """The names of all that its model may call: tools, then subagents."""
+        return [*self.tool_names, *(each.tool_name for each in self.called)]
+
+    @property
     def functions(self) -> list[Tool[..., Any]]:
-        """Those of its tools that are Python functions of this process."""
-        return [each for each in self.tools if isinstance(each, Tool)]
+        """Those of its tools, and of its subagents', that are Python functions of this process."""
+        own = [each for each in self.tools if isinstance(each, Tool)]
+        return list(dict.fromkeys([*own, *(each for inner in self.whole_subagents for each in inner.functions)]))
 
     @property
     def revision(self) -> str:
         """The hash of its canonical JSON: 12 hex digits that change when anything of the agent does."""
         return hashlib.sha256(canonical_json(self.wire()).encode()).hexdigest()[:12]
 
-    def resolved(self, known: dict[str, ToolSpec]) -> Agent:
+    def resolved(self, known: dict[str, ToolSpec], agents: Mapping[str, Agent] | None = None) -> Agent:
         """Return the same agent as pure data, every tool the ToolSpec that `known` has for its name.
 
         The worker's word counts, not the caller's: a tool that must run once can't be declared repeatable from afar.
-        DefinitionError for a name that `known` lacks.
+        Subagents are resolved too; one that is named stays a name, and says what the agent in `agents` says of itself.
+        DefinitionError for a name that `known` or `agents` lacks.
         """
         missing = [name for name in self.tool_names if name not in known]
         if missing:
             raise DefinitionError(f"agent {self.name!r}: no tool named {', '.join(map(repr, missing))}")
-        return self.model_copy(update={"tools": tuple(known[name] for name in self.tool_names)})
+        found = agents or {}
+        told: dict[str, Any] = {"tools": tuple(known[name] for name in self.tool_names)}
+        if self.subagents:
+            told["subagents"] = tuple(_resolved(self.name, each, known, found) for each in self.called)
+        return self.model_copy(update=told)
 
     @property
     def tool_specs(self) -> list[ToolSpec]:
-        """The specifications of its tools; only for an agent that is `resolved`."""
-        return [spec_of(each) for each in self.tools if not isinstance(each, str)]
+        """The specifications of its tools and subagents; only for an agent that is `resolved`."""
+        own = [spec_of(each) for each in self.tools if not isinstance(each, str)]
+        return [*own, *(each.spec for each in self.called)]
 
 
 Subagent.model_rebuild(_types_namespace={"Agent": Agent})
-Agent.model_rebuild()
+Agent.model_rebuild(force=True)
+
+
+def _as_subagent(given: Any) -> Any:
+    """Read a subagent in any of its forms: an agent's JSON is told from a subagent's by its `model`."""
+    bare = isinstance(given, Agent | str) or (isinstance(given, dict) and "model" in given and "agent" not in given)
+    return {"agent": given} if bare else given
+
+
+def _resolved(caller: str, each: Subagent, known: dict[str, ToolSpec], agents: Mapping[str, Agent]) -> Subagent:
+    if isinstance(each.agent, Agent):
+        return each.model_copy(update={"agent": each.agent.resolved(known, agents)})
+    if each.agent not in agents:
+        raise DefinitionError(f"agent {caller!r}: no subagent named {each.agent!r}")
+    return each.described(agents[each.agent])
 
 
 def spec_of(declared: ToolSpec | Tool[..., Any]) -> ToolSpec:

@@ -46,6 +46,13 @@ CARRIED_OUTCOMES_BYTES = 512 * 1024
 """Outcomes of an open turn's calls that a link hands to the next one, in all; of each the same part."""
 EDITED_MAX_BYTES = 512 * 1024
 """Arguments that people approve the calls of one turn with, in all: they are scheduled, and carried, together."""
+SUBAGENTS_MAX = 500
+SUBAGENTS_BYTES = 128 * 1024
+"""Subagents' runs inside a run's result; the latest are kept."""
+CHILD_TEXT_MAX_BYTES = 64 * 1024
+"""The answer inside a subagent's result, which stands in its caller's history as well: cut beyond it."""
+CHILD_STARTS_MAX_BYTES = 1024 * 1024
+"""Requests of subagents that are started at once: a server takes 4 MB of one workflow task's commands."""
 CARRIED_IDS_MAX = 10_000
 """Message ids that a run remembers, to count a repeated one once."""
 HEARTBEAT_TAIL_BYTES = 2 * 1024

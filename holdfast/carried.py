@@ -8,7 +8,7 @@ from pydantic import Field
 
 from holdfast.data import Data
 from holdfast.message import Usage
-from holdfast.run import ToolExecution
+from holdfast.run import SubagentExecution, ToolExecution
 
 
 class Reference(Data):
@@ -102,6 +102,17 @@ class Asking(Data):
     """When the first of the rests began that breakers asked for."""
 
 
+class Begun(Data):
+    """A subagent's run that was begun for a call of an open turn."""
+
+    call_id: str
+    run_id: str
+    link: str | None = None
+    """Its last link, by Temporal's own run id: what the call goes on with when it is made again."""
+    usage: Usage = Usage()
+    """What of its usage is counted already."""
+
+
 class Carried(Data):
     """All that a new link needs beside the agent and the messages."""
 
@@ -129,6 +140,12 @@ class Carried(Data):
     """The latest, as previews."""
     models: Asking = Asking()
     turn: OpenTurn = OpenTurn()
+    children: tuple[Begun, ...] = ()
+    """Subagents of that turn."""
+    subagents: tuple[SubagentExecution, ...] = ()
+    """Subagents' runs that have ended: the latest, as previews."""
+    tolerated: dict[str, int] = Field(default_factory=dict)
+    """Kind of failure → how many of it make the run's end a degraded one."""
     paused: str | None = None
     """The reason of a pause, which may be empty."""
     started_at: float = 0.0
@@ -157,6 +174,7 @@ class Carried(Data):
             "cost_usd": self.usage.cost_usd,
             "usage_aggregate": self.usage,
             "tool_executions": self.executions,
+            "subagent_executions": self.subagents,
             "state_snapshot": {
                 "model_calls": self.counts.model_calls,
                 "tool_calls": self.counts.tool_calls,

@@ -59,6 +59,15 @@ def call_id(step: int, index: int, name: str, arguments: str, before: str = "") 
     return _base36(step).rjust(3, "0") + _base36(index) + _base36(digest).rjust(5, "0")[-5:]
 
 
+def child_run_id(run_id: str, call: str) -> str:
+    """Return the run id of a subagent: its caller's and the call's, as a hash where that would be no sound id."""
+    made = f"{run_id}:{call}"
+    try:
+        return check_id("run_id", made)
+    except InputInvalid:
+        return f"subagent-{hashlib.sha256(made.encode(errors='replace')).hexdigest()[:32]}:{call}"
+
+
 def step_of_call(call: str) -> int | None:
     """Read the step back from a call id; None for an activity id that is none of ours."""
     return int(call[:-6], 36) if re.fullmatch(r"[0-9a-z]{9,}", call) else None

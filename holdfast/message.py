@@ -132,6 +132,11 @@ class Usage(Data):
         total = {name: mine[name] + theirs[name] for name in mine}
         return Usage(**total | {"cost_usd": round(total["cost_usd"], 12)})
 
+    def __sub__(self, other: Usage) -> Usage:
+        mine, theirs = self.model_dump(), other.model_dump()
+        rest = {name: mine[name] - theirs[name] for name in mine}
+        return Usage(**rest | {"cost_usd": round(rest["cost_usd"], 12)})
+
 
 class Turn(Data):
     """What one `model.call` records: the assistant's message, and what it took."""

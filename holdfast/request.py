@@ -12,6 +12,7 @@ from holdfast.carried import Carried
 from holdfast.data import Data
 from holdfast.errors import InputInvalid, field_errors
 from holdfast.ids import check_id
+from holdfast.subagents import Lineage
 
 T = TypeVar("T", bound=Data)
 
@@ -79,6 +80,8 @@ class RunRequest(Data):
     interaction_mode: InteractionMode | None = None
     """Whether somebody is there to approve and to answer; the agent's own word by default."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    lineage: Lineage | None = None
+    """What a run tells the subagents that it starts; nobody else may give it."""
     carried: Carried | None = None
     """What a link hands to the next one when a run continues as new; nobody else may give it."""
 

@@ -65,7 +65,7 @@ class Registry:
     def check(self) -> None:
         """Raise DefinitionError for an agent that names a tool nobody brought."""
         for agent in self.agents.values():
-            agent.resolved(self.specs)
+            agent.resolved(self.specs, self.agents)
 
     @property
     def specs(self) -> dict[str, ToolSpec]:

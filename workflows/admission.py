@@ -13,6 +13,7 @@ from holdfast.bounds import canonical_json, check_depth, cut, to_json
 from holdfast.builtins import BUILTINS
 from holdfast.errors import InputInvalid
 from holdfast.message import ToolCall
+from holdfast.subagents import check_words
 from holdfast.tools import ToolSpec
 
 Waits = Literal["approval", "answer", "timer"]
@@ -66,6 +67,8 @@ def admit(
                 "LimitReached",
                 f"at most {limits.max_tool_calls_per_turn} tool calls are made in one turn",
             )
+        if isinstance(decision, Admitted) and decision.spec.subagent is not None and limits.max_subagent_depth == 0:
+            decision = Refused(call, "LimitReached", "subagents may be nested no deeper (max_subagent_depth)")
         if isinstance(decision, Admitted) and room == 0:
             decision = Refused(call, "LimitReached", f"this run may make {limits.max_tool_calls} tool calls, all used")
         room -= isinstance(decision, Admitted)
@@ -91,6 +94,8 @@ def _decide(call: ToolCall, tools: Mapping[str, ToolSpec], interaction: Interact
         to_json(arguments)
         if spec.builtin is not None:
             BUILTINS[spec.builtin].arguments.validate(arguments)
+        if spec.subagent is not None:
+            check_words(spec.parameters, arguments)
     except InputInvalid as error:
         return Refused(call, "ToolArgumentsInvalid", cut(str(error)))
     except (ValueError, TypeError, RecursionError) as error:

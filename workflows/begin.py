@@ -25,6 +25,9 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
     carried = request.carried
     if carried is not None and workflow.info().continued_run_id is None:
         raise InputInvalid({"carried": "is what a run hands to its own next link; nobody else may give it"})
+    lineage = request.lineage
+    if lineage is not None and workflow.info().parent is None:
+        raise InputInvalid({"lineage": "is what a run tells its subagents; nobody else may give it"})
     after = request.after if carried is None else After(run=carried.link)
     name = request.agent if isinstance(request.agent, str) else request.agent.name
     changed: dict[str, Any] = {"carried": None, "after": after, "append_message": None}
@@ -41,10 +44,10 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
     if request.interaction_mode is not None:
         interaction = interaction.model_copy(update={"mode": request.interaction_mode})
     if after is None:
-        state = RunState.begin(loaded, interaction)
+        state = RunState.begin(loaded, interaction, lineage)
     else:
         carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
-        state = resume(loaded, carried, messages, workflow.time(), interaction)
+        state = resume(loaded, carried, messages, workflow.time(), interaction, lineage)
         if not len(state.transcript) and not state.inbox:
             raise InputInvalid({"after": "there is nothing to go on from: give a message"})
     join(state, request, workflow.info().workflow_id)

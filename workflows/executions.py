@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 
 from holdfast.bounds import (
@@ -10,12 +11,14 @@ from holdfast.bounds import (
     EXECUTIONS_MAX,
     PREVIEW_MAX_BYTES,
     PREVIEWS_MAX_BYTES,
+    SUBAGENTS_BYTES,
+    SUBAGENTS_MAX,
     cut_json,
     json_size,
 )
 from holdfast.carried import Outcome
 from holdfast.message import ToolCall, tool_text
-from holdfast.run import ToolExecution
+from holdfast.run import SubagentExecution, ToolExecution
 
 
 class Executions:
@@ -50,7 +53,12 @@ class Executions:
             chosen.append(each)
         return tuple(reversed(chosen))
 
-    def add(self, call: ToolCall, outcome: Outcome, agent_name: str) -> None:
+    def extend(self, others: Iterable[ToolExecution]) -> None:
+        """Take the calls that a subagent made."""
+        for each in others:
+            self._add(each)
+
+    def add(self, call: ToolCall, outcome: Outcome, agent_name: str, depth: int = 0, path: str | None = None) -> None:
         """Take one call that has ended."""
         output = outcome.output
         if json_size(output) > PREVIEW_MAX_BYTES:
@@ -67,7 +75,8 @@ class Executions:
                 error=error,
                 latency_ms=outcome.latency_ms,
                 agent_name=agent_name,
-                agent_path=agent_name,
+                agent_depth=depth,
+                agent_path=path or agent_name,
             )
         )
 
@@ -83,6 +92,41 @@ class Executions:
             first = self._kept.pop(0)
             self._preview_bytes -= 0 if self._blanked else _preview_size(first)
             self._blanked = max(0, self._blanked - 1)
+
+
+class Subagents:
+    """The subagents' runs that a run's result lists: at most 500, of at most 128 KB in all, the latest kept."""
+
+    def __init__(self, earlier: Iterable[SubagentExecution] = ()) -> None:
+        self._kept: OrderedDict[str, tuple[SubagentExecution, int]] = OrderedDict()
+        self._bytes = 0
+        for each in earlier:
+            self.add(each)
+
+    def add(self, execution: SubagentExecution) -> None:
+        """Take a run that has ended; of one that has ended before, this counts."""
+        _, was = self._kept.pop(execution.run_id, (None, 0))
+        size = json_size(execution.wire())
+        self._kept[execution.run_id] = (execution, size)
+        self._bytes += size - was
+        while len(self._kept) > SUBAGENTS_MAX or self._bytes > SUBAGENTS_BYTES:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._bytes -= oldest
+
+    def all(self) -> tuple[SubagentExecution, ...]:
+        """Return what a result lists."""
+        return tuple(each for each, _ in self._kept.values())
+
+    def latest(self) -> tuple[SubagentExecution, ...]:
+        """Return what the next link, or the calling run, is handed: at most 32 KB."""
+        chosen: list[SubagentExecution] = []
+        room = CARRIED_EXECUTIONS_BYTES
+        for each, size in reversed(self._kept.values()):
+            room -= size
+            if room < 0:
+                break
+            chosen.append(each)
+        return tuple(reversed(chosen))
 
 
 def _preview_size(execution: ToolExecution) -> int:

@@ -11,10 +11,12 @@ from holdfast.calls import LoadedAgent
 from holdfast.carried import Carried, OpenTurn
 from holdfast.message import Message
 from holdfast.request import UserMessage
+from holdfast.subagents import Lineage
 from holdfast.workflows.answers import Answers
 from holdfast.workflows.budget import Budget
 from holdfast.workflows.conversation import Conversation
 from holdfast.workflows.executions import Executions
+from holdfast.workflows.family import limits_of
 from holdfast.workflows.models import Models
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
@@ -41,6 +43,9 @@ def carry(state: RunState, link: str, **more: Any) -> Carried:
         executions=state.executions.latest(),
         models=state.models.handed_on(),
         turn=turn,
+        children=state.family.handed_on(),
+        subagents=state.family.executions.latest(),
+        tolerated=state.family.tolerance.tolerated,
         paused=state.paused,
         memory=state.memory,
         own_from=state.own_from,
@@ -59,13 +64,16 @@ def resume(
     messages: Iterable[dict[str, Any]],
     now: float,
     interaction: Interaction | None = None,
+    lineage: Lineage | None = None,
 ) -> RunState:
     """Go on from what a closed link has handed on; the messages are in wire form, those of its inbox last."""
     state = RunState(
         loaded,
         Models(loaded.agent, carried.models),
         interaction or loaded.agent.interaction,
-        budget=Budget(loaded.agent.limits, carried.counts, carried.base, carried.usage, carried.limit_reached),
+        budget=Budget(
+            limits_of(loaded.agent, lineage), carried.counts, carried.base, carried.usage, carried.limit_reached
+        ),
         run_seq=carried.run_seq,
         paused=carried.paused,
         executions=Executions(carried.executions),
@@ -78,6 +86,8 @@ def resume(
         awaits_thread=carried.awaits_thread,
         seen_ids=SeenIds(carried.seen),
         dropped=carried.turn.dropped,
+        lineage=lineage,
+        carried=carried,
     )
     restored = [Message.recorded(each) for each in messages]
     read = len(restored) - carried.inbox

@@ -8,7 +8,7 @@ from typing import Any
 
 from temporalio import workflow
 
-from holdfast.bounds import RESULT_TEXT_MAX_BYTES, cut, cut_json
+from holdfast.bounds import CHILD_TEXT_MAX_BYTES, RESULT_TEXT_MAX_BYTES, cut, cut_json, json_size, to_json
 from holdfast.carried import Carried
 from holdfast.request import RunRequest
 from holdfast.run import TERMINAL, RunResult, Status
@@ -16,11 +16,13 @@ from holdfast.threads import TurnGiven
 from holdfast.workflows import details, options, shown
 from holdfast.workflows.clock import Clock
 from holdfast.workflows.handover import carry
-from holdfast.workflows.hands import Hands
+from holdfast.workflows.hands import Hands, How
 from holdfast.workflows.state import RunState
 
 _STOP_SECONDS = 0.7
 """How long a tool has to end once the run is interrupted; then the run ends without it."""
+_CHILDREN_STOP_SECONDS = 10.0
+"""How long subagents have, which may have tools and subagents to stop themselves."""
 
 
 class Live:
@@ -86,13 +88,20 @@ class Live:
         """Stop at once, keeping what was said; a run that is being cancelled stays cancelled."""
         if self.hands.stopped is None:
             self.interrupted_by = cut(reason)
-            self.hands.stop("interrupted")
-            if self.hands.may_leave:
-                self._leaving = asyncio.create_task(self._leave())
+            self._stop("interrupted")
+
+    def _stop(self, how: How) -> None:
+        self.hands.stop(how)
+        if self.hands.may_leave or self.hands.has_children:
+            self._leaving = asyncio.create_task(self._leave())
 
     async def _leave(self) -> None:
-        await workflow.sleep(_STOP_SECONDS, summary="stop")
-        self.hands.leave()
+        if self.hands.may_leave:
+            await workflow.sleep(_STOP_SECONDS, summary="stop")
+            self.hands.leave()
+        if self.hands.has_children:
+            await workflow.sleep(_CHILDREN_STOP_SECONDS, summary="stop subagents")
+            self.hands.leave_children()
 
     def handed_on(self) -> Carried:
         """Return what the next link is handed."""
@@ -128,6 +137,11 @@ class Live:
         state = self.state
         if state is None or self.status in TERMINAL or self.hands.stopped:
             return
+        if state.family.tolerance.fatal is not None:
+            self._stop("failed")
+            return
+        for call_id in state.family.losers:
+            self.hands.interrupt_child(call_id, state.family.lost[call_id])
         info = workflow.info()
         self.crowded = options.is_crowded(info, state.loaded, self._began, self.signals, self.updates)
         kinds = [str(slot.waits) for slot in state.waiting]
@@ -162,10 +176,12 @@ class Live:
 
     def result(self, status: Status, **fields: Any) -> RunResult:
         """Return what the run leaves; its texts are cut where they would not fit into it."""
-        fields |= {
-            name: cut_json(each, RESULT_TEXT_MAX_BYTES) for name, each in fields.items() if isinstance(each, str)
-        }
         state, request = self.state, self.request
+        child = request is not None and request.lineage is not None
+        most = CHILD_TEXT_MAX_BYTES if child else RESULT_TEXT_MAX_BYTES
+        fields |= {name: cut_json(each, most) for name, each in fields.items() if isinstance(each, str)}
+        if child and json_size(fields.get("output")) > most:
+            fields["output"] = cut_json(to_json(fields["output"]), most)
         known: dict[str, Any] = {"run_id": workflow.info().workflow_id}
         if request is not None:
             known["thread_id"] = request.thread_id

@@ -21,6 +21,7 @@ from holdfast.workflows.live import Live
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Rest
 from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after
 from holdfast.workflows.state import RunState
+from holdfast.workflows.subagents import call_subagent
 from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
 
@@ -87,6 +88,7 @@ async def _continue_as_new(live: Live, state: RunState) -> None:
         thread_id=request.thread_id,
         interaction_mode=request.interaction_mode,
         metadata=_small(request.metadata),
+        lineage=request.lineage,
         carried=live.handed_on(),
     )
     memo = dict(workflow.memo())
@@ -193,6 +195,9 @@ async def _wait(state: RunState, slot: Slot, halted: Any) -> None:
 async def _call_tool(live: Live, state: RunState, slot: Slot) -> None:
     decision = slot.decision
     assert isinstance(decision, Admitted)
+    if decision.spec.subagent is not None:
+        await call_subagent(live, state, slot)
+        return
     began, label = workflow.time(), summary(pairs(slot.arguments))
     try:
         output = await live.hands.call(

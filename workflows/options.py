@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RetryPolicy, TypedSearchAttributes, WorkflowIDReusePolicy
 
 from holdfast.agent import ModelSettings
 from holdfast.calls import LoadedAgent
@@ -16,6 +16,9 @@ from holdfast.workflows.thread_state import ThreadState
 
 HEARTBEAT_SECONDS = 3.0
 """Silence after which the server gives an activity to another worker."""
+WORKFLOW_TASK_SECONDS = 4
+"""A worker that dies inside a workflow task is noticed after this long; the server's own default is 10 s. Long replays
+are safe: the server grants more time on each further attempt."""
 HISTORY_MAX_EVENTS = 40_000
 HISTORY_MAX_BYTES = 36 * 1024 * 1024
 """Beyond these a run closes with what it knows; the server would terminate it at 51,200 events or 50 MB."""
@@ -68,6 +71,18 @@ def model_call(settings: ModelSettings, *, another: bool = False) -> dict[str, A
 def tool_call(spec: ToolSpec) -> dict[str, Any]:
     """Bound a tool call; a `once` tool is never repeated by the engine."""
     return _bounds(seconds=spec.timeout_seconds, attempts=1 if spec.effect == "once" else spec.max_attempts)
+
+
+def child(search_attributes: TypedSearchAttributes | None) -> dict[str, Any]:
+    """Say how a subagent's run is started: it ends with its caller, and may be started again under its id."""
+    told = {} if search_attributes is None else {"search_attributes": search_attributes}
+    return {
+        "id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        "parent_close_policy": workflow.ParentClosePolicy.REQUEST_CANCEL,
+        "cancellation_type": workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        "task_timeout": timedelta(seconds=WORKFLOW_TASK_SECONDS),
+        **told,
+    }
 
 
 def is_crowded(

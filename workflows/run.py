@@ -187,6 +187,9 @@ class AgentRun:
     async def _stopped(self) -> dict[str, Any]:
         """Return an interrupted run's result; a cancelled one's is nobody's to read."""
         live, state = self._live, self._live.state
+        fatal = state.family.tolerance.fatal if state is not None else None
+        if live.hands.stopped == "failed" and fatal is not None:
+            raise await self._failed(fatal)
         await in_thread.leave(live)
         if live.hands.stopped != "interrupted":
             return {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
 
 from holdfast.run import TERMINAL, Status
 from holdfast.workflows.state import RunState
@@ -24,6 +24,11 @@ def first(state: RunState, thread_id: str | None) -> list[SearchAttributeUpdate[
     """Say what stays the same for the whole run."""
     written = [_NAME.value_set(state.loaded.agent.name), _REVISION.value_set(state.loaded.revision)]
     return written if thread_id is None else [*written, _THREAD.value_set(thread_id)]
+
+
+def pending(agent_name: str) -> TypedSearchAttributes:
+    """Say what a subagent's run is listed under until a worker has taken it."""
+    return TypedSearchAttributes([SearchAttributePair(_NAME, agent_name), SearchAttributePair(_STATUS, "pending")])
 
 
 def changed(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import InitVar, dataclass, field
+from typing import Any, Literal
 
 from holdfast.agent import Interaction, Limits
 from holdfast.bounds import cut, one_line
 from holdfast.calls import Compact, LoadedAgent
-from holdfast.carried import Counts, OpenTurn, Outcome, Reference
+from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Reference
 from holdfast.message import Message, Transcript, Turn, Usage, user_message
 from holdfast.request import Answer, UserMessage
 from holdfast.request import Decision as Verdict
-from holdfast.run import RunError
+from holdfast.run import RunError, RunResult
+from holdfast.subagents import Lineage
 from holdfast.tools import ToolSpec
 from holdfast.workflows import asking, plans
 from holdfast.workflows.admission import admit
@@ -22,6 +23,7 @@ from holdfast.workflows.budget import Budget
 from holdfast.workflows.compaction import Span
 from holdfast.workflows.conversation import Conversation, dropped_note
 from holdfast.workflows.executions import Executions
+from holdfast.workflows.family import Family, limits_of
 from holdfast.workflows.models import Models
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Move, Rest
 from holdfast.workflows.seen import SeenIds
@@ -54,6 +56,9 @@ class RunState:
     turn: OpenCalls | None = None
     """The calls of the last turn, while not all of them have ended."""
     executions: Executions = field(default_factory=Executions)
+    family: Family = field(init=False)
+    lineage: InitVar[Lineage | None] = None
+    carried: InitVar[Carried | None] = None
     goal: str = ""
     memory: Reference | None = None
     """What the run's thread remembered when the run read it; None where it has read nothing."""
@@ -72,21 +77,25 @@ class RunState:
     """Whether even the closing call can't be made."""
 
     @classmethod
-    def begin(cls, loaded: LoadedAgent, interaction: Interaction | None = None) -> RunState:
+    def begin(
+        cls, loaded: LoadedAgent, interaction: Interaction | None = None, lineage: Lineage | None = None
+    ) -> RunState:
         """Begin a run that goes on from nothing."""
         state = cls(
             loaded,
             Models(loaded.agent),
             interaction or loaded.agent.interaction,
-            budget=Budget(loaded.agent.limits),
+            budget=Budget(limits_of(loaded.agent, lineage)),
             answers=Answers.of(loaded.agent),
             goal=one_line(loaded.prompts[0], 300),
+            lineage=lineage,
         )
         for text in loaded.prompts:
             state.talk.say(user_message(text))
         return state
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, lineage: Lineage | None, carried: Carried | None) -> None:
+        self.family = Family(self.loaded.agent, lineage, carried)
         self._tools = {spec.name: spec for spec in self.loaded.agent.tool_specs}
 
     @property
@@ -96,8 +105,8 @@ class RunState:
 
     @property
     def limits(self) -> Limits:
-        """The agent's limits."""
-        return self.loaded.agent.limits
+        """The agent's limits; a subagent's are bounded by its caller."""
+        return limits_of(self.loaded.agent, self.family.lineage)
 
     @property
     def counts(self) -> Counts:
@@ -205,7 +214,8 @@ class RunState:
         if answered and self.limit_reached:
             return Finish("degraded", self.last_text())
         if last is not None and answered and not self.inbox and not self.answers.repairable:
-            return Finish("completed", last.content or "") if self.answers.taken else self._unfit(last.content or "")
+            done: Literal["completed", "degraded"] = "degraded" if self.family.tolerance.tolerated else "completed"
+            return Finish(done, last.content or "") if self.answers.taken else self._unfit(last.content or "")
         self.read_inbox()
         model = self.models.next(now)
         span = asking.to_compact(self, model)
@@ -260,6 +270,26 @@ class RunState:
             self.turn.slots[call_id].settle(outcome, made=True)
             self._close_turn()
 
+    def subagent_ended(
+        self, call_id: str, result: RunResult, latency_ms: float | None, *, stopped: bool = False
+    ) -> None:
+        """Count what a subagent's run has done, and take its end for the call's unless this run stopped it."""
+        slot = self.turn.slots[call_id] if self.turn is not None and call_id in self.turn.slots else None
+        if slot is None or call_id not in self.family.children:
+            return
+        self.budget.spend(self.family.ended(call_id, slot.call.name, result, latency_ms))
+        outcome = self.family.outcome(call_id, result, latency_ms, stopped=stopped)
+        if outcome is not None:
+            self.executions.extend(result.tool_executions)
+            self.settle(call_id, outcome)
+
+    def subagent_refused(self, call_id: str) -> None:
+        """Note that a subagent's run could not be started, since its id is taken."""
+        outcome = self.family.refused(call_id) if call_id in self.family.children else None
+        if self.turn is not None and outcome is not None:
+            self.turn.slots[call_id].settle(outcome, made=False)
+        self._close_turn()
+
     def compacted(self, call: Compact, summary: str, usage: Usage) -> None:
         """Put a summary where the oldest turns were."""
         self.budget.spend(usage)
@@ -305,13 +335,15 @@ class RunState:
             "model": self.models.answered_by,
             "cost_usd": self.usage.cost_usd,
             "usage_aggregate": self.usage,
-            "tool_executions": self.executions.all(),
+            "tool_executions": self.executions.all() if self.family.lineage is None else self.executions.latest(),
+            "subagent_executions": self.family.summary(),
             "state_snapshot": {
                 "model_calls": self.counts.model_calls,
                 "tool_calls": self.counts.tool_calls,
                 "messages": len(self.transcript),
                 "unread_messages": len(self.inbox),
                 "limit_reached": self.limit_reached,
+                **self.family.tolerance.summary(),
             },
         }
 
@@ -335,6 +367,9 @@ class RunState:
         decisions = admit(calls, self._tools, self.limits, made, self.interaction, granted)
         self.turn = OpenCalls(decisions, self.interaction, now)
         self.turn.take_over(before)
+        if handed_on is not None:
+            self.family.take_over(self.turn)
+        self.family.notice(self.turn)
         return self.turn
 
     def wake(self) -> None:
@@ -346,13 +381,16 @@ class RunState:
     def _close_turn(self) -> None:
         """Take the results of a turn's calls into the transcript, in the order of the calls, once all have ended."""
         turn = self.turn
+        if turn is not None:
+            self.family.notice(turn)
         if turn is None or not turn.done:
             return
         self.turn = None
+        self.family.closed()
         for slot in turn.slots.values():
             outcome = slot.outcome
             assert outcome is not None
-            self.executions.add(slot.call, outcome, self.loaded.agent.name)
+            self.executions.add(slot.call, outcome, self.loaded.agent.name, self.family.depth, self.family.path)
             message = slot.result(self.loaded.tool_output_max_chars)
             if slot.is_fed:
                 self.talk.append(message)

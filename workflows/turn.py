@@ -74,8 +74,9 @@ class Slot:
     def is_fed(self) -> bool:
         """Whether a worker knows the result's message from the tool's output alone."""
         assert self.outcome is not None
-        built_in = isinstance(self.decision, Admitted) and self.decision.spec.builtin is not None
-        return self.outcome.error is None and self.edited is None and not built_in
+        spec = self.decision.spec if isinstance(self.decision, Admitted) else None
+        no_activity = spec is not None and (spec.builtin is not None or spec.subagent is not None)
+        return self.outcome.error is None and self.edited is None and not no_activity
 
     def result(self, max_chars: int) -> Message:
         """Return what the model is told, once the call has ended."""

@@ -55,6 +55,8 @@ class Answer:
     """By a stream's index: the call that pieces without an id belong to."""
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
+    lost: Usage = field(default_factory=Usage)
+    """What earlier attempts took."""
     price: Callable[[int], Price | None] | None = None
     """What the model costs at so many tokens of input, as far as anybody knows."""
 

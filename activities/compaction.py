@@ -9,7 +9,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast import wire
-from holdfast.activities import summaries
+from holdfast.activities import spent, summaries
 from holdfast.activities.answer import Answer, Complete, ModelRequest
 from holdfast.activities.breaker import Breakers
 from holdfast.activities.failures import failure
@@ -74,7 +74,9 @@ class CompactionActivities:
         except TimeoutError:
             raise failure("ModelTimeout", f"{call.model}: no summary within {seconds:g} s", retryable=True) from None
         if not answer.text.strip():
-            raise failure("ModelAnswerEmpty", f"{call.model}: the summary was empty", retryable=True)
+            empty = failure("ModelAnswerEmpty", f"{call.model}: the summary was empty", retryable=True)
+            raise spent.failed(empty, answer.usage, spent.earlier())
+        answer.usage = answer.usage + spent.earlier()
         return answer
 
     async def _ask(self, call: Compact, settings: ModelSettings, span: list[dict[str, Any]]) -> Answer:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
+from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.secrets import Scrubber
 from holdfast.bounds import cut
+from holdfast.message import Usage
 
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 60.0
@@ -42,11 +46,20 @@ def recorded(error: BaseException, scrub: Scrubber) -> ApplicationError:
     if isinstance(error, ApplicationError):
         return ApplicationError(
             _safe(error.message, scrub),
+            *_usage(error.details),
             type=_safe(error.type or "Error", scrub)[:200],
             non_retryable=error.non_retryable,
             next_retry_delay=error.next_retry_delay,
         )
     return failure(type(error).__name__[:200], _safe(text_of(error), scrub), retryable=True)
+
+
+def _usage(details: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return what a model call says that it has cost all the same: the one detail that is recorded."""
+    try:
+        return [{"usage": Usage.recorded(each["usage"]).wire()} for each in details[:1] if isinstance(each, dict)]
+    except (KeyError, ValidationError):
+        return []
 
 
 def text_of(error: BaseException) -> str:

@@ -79,9 +79,10 @@ class Heart:
 
     def tell_from_thread(self, *details: Any) -> None:
         """Replace the details from any thread, and beat at once."""
-        self._loop.call_soon_threadsafe(self._tell_now, details)
+        self._loop.call_soon_threadsafe(self.tell_now, *details)
 
-    def _tell_now(self, details: tuple[Any, ...]) -> None:
+    def tell_now(self, *details: Any) -> None:
+        """Replace the details, from the worker's loop, and beat at once."""
         self._details = details
         if self._handle is not None:
             self._outbound.heartbeat(*self._details)

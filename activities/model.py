@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast import wire
-from holdfast.activities.answer import Answer, Complete
+from holdfast.activities import spent
+from holdfast.activities.answer import Answer, Complete, ModelRequest
 from holdfast.activities.breaker import Breakers
 from holdfast.activities.failures import failure
 from holdfast.activities.guard import heart
@@ -47,26 +49,22 @@ class ModelActivities:
         memory = Memory(self._cache)
         agent = await memory.agent()
         request = request_of(call, agent, await memory.messages(call))
-        answer = Answer(model=call.model)
-        showing = asyncio.create_task(_show(answer, self._scrub))
-        seconds = request.settings.timeout_seconds
+        answer, before = Answer(model=call.model), spent.earlier()
+        if request.budget_usd is not None:
+            request = replace(request, budget_usd=max(0.0, request.budget_usd - before.cost_usd))
+        showing = asyncio.create_task(_show(answer, self._scrub, spent.told(before)))
         try:
-            with self._breakers.guarding(call.model):
-                async with asyncio.timeout(seconds):
-                    await self._complete(request, answer)
-        except TimeoutError:
-            raise failure("ModelTimeout", f"{call.model}: no answer within {seconds:g} s", retryable=True) from None
+            await self._ask(request, answer)
         except ApplicationError as error:
-            raise _impatient(error, call.patience_seconds) from None
+            raise spent.failed(_impatient(error, call.patience_seconds), spent.by(request, answer), before) from None
         except asyncio.CancelledError:
             if not _cancel_requested():
                 raise
-            answer.usage = estimated(request, answer)
+            answer.usage, answer.lost = estimated(request, answer), before
             return record(answer, call, self._scrub, partial=True).wire()
         finally:
             showing.cancel()
-        if not answer.text.strip() and not answer.calls:
-            raise failure("ModelAnswerEmpty", f"{call.model}: the answer was empty", retryable=True)
+        answer.lost = before
         turn = await checked(record(answer, call, self._scrub), agent, call)
         memory.replace(call.transcript.length, turn.message.wire())
         usage = turn.usage
@@ -79,6 +77,19 @@ class ModelActivities:
             tool_calls=len(turn.message.tool_calls),
         )
         return turn.wire()
+
+    async def _ask(self, request: ModelRequest, answer: Answer) -> None:
+        """Ask once, and fill the answer in; ApplicationError where there is none that is of use."""
+        seconds = request.settings.timeout_seconds
+        try:
+            with self._breakers.guarding(request.model):
+                async with asyncio.timeout(seconds):
+                    await self._complete(request, answer)
+        except TimeoutError:
+            told = f"{request.model}: no answer within {seconds:g} s"
+            raise failure("ModelTimeout", told, retryable=True) from None
+        if not answer.text.strip() and not answer.calls:
+            raise failure("ModelAnswerEmpty", f"{request.model}: the answer was empty", retryable=True)
 
 
 def _impatient(error: ApplicationError, patience_seconds: float | None) -> ApplicationError:
@@ -94,7 +105,7 @@ def _cancel_requested() -> bool:
     return details is not None and details.cancel_requested
 
 
-async def _show(answer: Answer, scrub: Scrubber) -> None:
+async def _show(answer: Answer, scrub: Scrubber, besides: dict[str, Any]) -> None:
     """Heartbeat the end of the text so far, with its attempt and the place where it begins, for readers of live text.
 
     Only what will be recorded as it is: readers complete it from the record.
@@ -108,7 +119,7 @@ async def _show(answer: Answer, scrub: Scrubber) -> None:
         if len(text) > shown:
             shown = len(text)
             tail = text[-HEARTBEAT_TAIL_BYTES:].encode()[-HEARTBEAT_TAIL_BYTES:].decode(errors="ignore")
-            beating.tell({"attempt": attempt, "offset": shown - len(tail), "text": tail})
+            beating.tell({"attempt": attempt, "offset": shown - len(tail), "text": tail, **besides})
 
 
 def _at_most(max_bytes: int, text: str) -> str:

@@ -56,6 +56,7 @@ def record(answer: Answer, asked: ModelCall, scrub: Scrubber, *, partial: bool =
         message=message,
         model=cut(clean(answer.model, scrub), 200),
         usage=answer.usage,
+        lost=answer.lost,
         finish_reason=answer.finish_reason and cut(clean(answer.finish_reason, scrub), 200),
         dropped_tool_calls=len(wanted) - len(calls),
         partial=partial,

@@ -19,7 +19,7 @@ from holdfast.message import Message, Turn, tool_text
 from holdfast.workflows import asking
 from holdfast.workflows.admission import Admitted, Refused
 from holdfast.workflows.handover import resume
-from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after
+from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after, spent_by
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import Slot
 
@@ -153,9 +153,11 @@ class ActivityFold(Fold):
         call = self._open.pop(scheduled_id)
         cause = await self._converter.decode_failure(failure)
         if call.name == wire.CONTEXT_COMPACT and self.state is not None:
+            self.state.budget.spend(spent_by(cause))
             self.state.not_compacted()
         elif call.name == wire.MODEL_CALL and self.state is not None:
             error, model = named(cause), self.state.models.asked
+            self.state.budget.spend(spent_by(cause))
             verdict = asking.failed(self.state, error, time_of(self._line.event).timestamp(), retry_after(cause))
             kind, text, data = told.failed_model(model, self.state.steps, error, verdict)
             self._tell((kind, text, data | call.attempts), call)

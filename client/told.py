@@ -80,6 +80,8 @@ def turned(turn: Turn, step: int) -> Told:
         "finish_reason": turn.finish_reason,
         "step": step,
     }
+    if turn.lost.total_tokens:
+        data["lost"] = turn.lost.model_dump()
     if turn.dropped_tool_calls:
         data["dropped_tool_calls"] = turn.dropped_tool_calls
     if turn.partial:

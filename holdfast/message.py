@@ -145,6 +145,8 @@ class Turn(Data):
     model: str
     """The model that answered, as the provider names it."""
     usage: Usage = Field(default_factory=Usage)
+    lost: Usage = Field(default_factory=Usage)
+    """What the attempts before this one took, whose answers were of no use, and are paid for as well."""
     finish_reason: str | None = None
     dropped_tool_calls: int = 0
     """Calls beyond the bounds of one turn, left out of the message."""

@@ -19,7 +19,7 @@ from holdfast.workflows.hands import Failed, Stopped
 from holdfast.workflows.in_thread import may_finish, take_turn
 from holdfast.workflows.live import Live
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Rest
-from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after
+from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after, spent_by
 from holdfast.workflows.state import RunState
 from holdfast.workflows.subagents import call_subagent
 from holdfast.workflows.turn import Slot
@@ -107,6 +107,7 @@ async def _call_model(live: Live, state: RunState, call: ModelCall) -> None:
     try:
         turn = await live.hands.call(wire.MODEL_CALL, call.wire(), **bounds, summary=label)
     except ActivityError as error:
+        state.budget.spend(spent_by(error))
         if live.hands.stopped:
             raise
         if asking.failed(state, named(error), workflow.time(), retry_after(error)).ends == "failed":
@@ -136,6 +137,7 @@ async def _compact(live: Live, state: RunState, call: Compact) -> None:
     except ActivityError as error:
         if live.hands.stopped:
             raise
+        state.budget.spend(spent_by(error))
         workflow.logger.warning("context.not_compacted", extra={"error": named(error).message[:500]})
         state.not_compacted()
         return

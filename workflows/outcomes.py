@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ValidationError
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -16,6 +17,7 @@ from temporalio.exceptions import (
 
 from holdfast.bounds import cut, to_json
 from holdfast.carried import Outcome
+from holdfast.message import Usage
 from holdfast.run import RunError
 from holdfast.tools import ToolSpec
 
@@ -60,6 +62,18 @@ def retry_after(cause: BaseException | None) -> float | None:
     failed = cause.cause if isinstance(cause, ActivityError) else cause
     delay = failed.next_retry_delay if isinstance(failed, ApplicationError) else None
     return None if delay is None else delay.total_seconds()
+
+
+def spent_by(cause: BaseException | None) -> Usage:
+    """Return what the attempts of a failed model call have cost."""
+    failed = cause.cause if isinstance(cause, ActivityError) else cause
+    for detail in (failed.details if isinstance(failed, ApplicationError) else ())[:1]:
+        if isinstance(detail, dict) and isinstance(detail.get("usage"), dict):
+            try:
+                return Usage.recorded(detail["usage"])
+            except ValidationError:
+                return Usage()
+    return Usage()
 
 
 def interrupted_once() -> Outcome:

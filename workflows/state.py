@@ -245,7 +245,7 @@ class RunState:
 
     def record(self, turn: Turn, now: float = 0.0) -> OpenCalls | None:
         """Take a model's turn into the transcript, and return its calls; a partial turn is only shown."""
-        self.budget.spend(turn.usage)
+        self.budget.spend(turn.usage + turn.lost)
         if turn.partial:
             self.partial_text = turn.message.content or ""
             return None

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from holdfast import Agent, RunResult
+from holdfast import Agent, Limits, RunResult
 from holdfast.worker.scripted import ChatRequest, Reply, Script, empty, fail, garbage, hang, reset, say, truncate
-from tests.support.stage import KEY, MODEL, Stage, stage
+from tests.support.stage import KEY, MODEL, Stage, stage, timeline
 
 streaming = pytest.mark.parametrize("stream", [True, False], ids=["streaming", "whole"])
 
@@ -221,3 +221,31 @@ async def test_a_key_that_the_provider_echoes_is_not_recorded(address: str, stre
         history = b"".join([event.SerializeToString() async for event in events])
         assert b"Incorrect API key provided" in history
         assert KEY.encode() not in history
+
+
+async def test_answers_that_were_of_no_use_are_paid_for_and_counted_once_each(address: str) -> None:
+    """Two empty answers of 1,000 tokens, then a good one: the run's cost is that of all three."""
+    tokens = {"prompt_tokens": 1_000, "completion_tokens": 0, "total_tokens": 1_000}
+
+    def reply(request: ChatRequest) -> Reply:
+        return say("" if request.number < 3 else "Here it is.", usage=tokens)
+
+    async with stage(address, reply, [Agent(name="patient", model=MODEL)]) as at:
+        ended = await at.run("patient", message="Go")
+        assert (ended.status, len(at.model.requests)) == ("completed", 3)
+        assert ended.cost_usd == pytest.approx(0.003)
+        assert ended.usage_aggregate.input_tokens == 3_000
+        _, events = await timeline(at.client, ended.run_id)
+        [answered] = [event for event in events if event.type == "model_completed"]
+        assert (answered.data["usage"]["input_tokens"], answered.data["lost"]["input_tokens"]) == (1_000, 2_000)
+
+
+async def test_a_model_that_only_costs_stops_at_the_budget_before_its_fallback_is_asked(address: str) -> None:
+    dear = {"prompt_tokens": 100_000, "completion_tokens": 0, "total_tokens": 100_000}  # 10 cents
+    agent = Agent(name="poor", model="scripted/mute", fallback_models=[MODEL], limits=Limits(max_cost_usd=0.25))
+    async with stage(address, lambda _: say("", usage=dear), [agent]) as at:
+        ended = await at.run("poor", message="Go")
+        assert ended.status == "degraded"
+        assert ended.state_snapshot["limit_reached"] == "max_cost_usd"
+        assert {request.model for request in at.model.requests} == {"mute"}
+        assert ended.cost_usd == pytest.approx(0.1 * len(at.model.requests))

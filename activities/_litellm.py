@@ -17,11 +17,11 @@ from typing import Any
 from temporalio.exceptions import ApplicationError
 
 from holdfast.activities import _litellm_patches
+from holdfast.activities._litellm_models import check_images, held_to
 from holdfast.activities._litellm_prices import price_of, priced, usage_of
 from holdfast.activities.answer import Answer, ModelRequest, WantedCall
 from holdfast.activities.endpoints import Endpoint, find, request_options
 from holdfast.activities.failures import failure
-from holdfast.activities.json_mode import mode_of, response_format
 from holdfast.activities.prices import estimated, input_tokens, reserve
 from holdfast.failure import CONTEXT_WINDOW_EXCEEDED, CREDENTIALS_MISSING
 
@@ -55,6 +55,7 @@ ENVIRONMENT = {
     "MAX_BASE64_LENGTH_FOR_LOGGING": "0",  # no scan of every message on each call
     "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "True",  # a tenth of the CPU in long conversations
     "HF_HUB_OFFLINE": "1",  # no tokenizer is fetched
+    "MAX_IMAGE_URL_DOWNLOAD_SIZE_MB": "10",  # of an image that it fetches itself, for providers that take no URL
 }
 
 
@@ -74,6 +75,7 @@ def _imported() -> ModuleType:
     litellm.modify_params = True  # the closing call is made without tools, which some providers refuse otherwise
     litellm.drop_params = True  # a setting that this model does not take is left out, not an error
     litellm.telemetry = False
+    litellm.user_url_validation = True  # an image that it fetches itself is never at a private address
     setattr(litellm, "REPEATED_STREAMING_CHUNK_LIMIT", 10**9)  # noqa: B010 - repetition is no outage, to be paid again
     _litellm_patches.apply(litellm)
     return litellm
@@ -106,11 +108,12 @@ class LiteLLM:
         else:
             options.pop("tool_choice", None)
             options.pop("parallel_tool_calls", None)
-        if (shape := _response_format(litellm, model, endpoint, request)) is not None:
+        if (shape := held_to(litellm, model, endpoint, request)) is not None:
             options["response_format"] = shape
         if request.settings.stream:
             options.update(stream=True, stream_options={"include_usage": True})
         answer.model = model
+        check_images(litellm, model, request)
         try:
             messages = _for_provider(litellm, model, request.messages)
             response = await litellm.acompletion(model=model, messages=messages, **options)
@@ -132,24 +135,6 @@ def _for_provider(litellm: ModuleType, model: str, messages: list[dict[str, Any]
     if provider in _WANT_THEIR_THINKING_BACK or not any(key in each for each in messages for key in _THINKING):
         return messages
     return [{key: value for key, value in each.items() if key not in _THINKING} for each in messages]
-
-
-def _response_format(
-    litellm: ModuleType, model: str, endpoint: Endpoint, request: ModelRequest
-) -> dict[str, Any] | None:
-    if request.output_schema is None:
-        return None
-    name, provider, *_ = litellm.get_llm_provider(model)
-    params = litellm.get_supported_openai_params(model=name, custom_llm_provider=provider) or ()
-    mode = mode_of(
-        set_to=endpoint.json_mode,
-        provider=provider,
-        known=bool({model, name} & litellm.model_cost.keys()),
-        takes_schema=litellm.supports_response_schema(model=name, custom_llm_provider=provider),
-        takes_object="response_format" in params,
-        beside_tools=bool(request.tools) or any(each.get("tool_calls") for each in request.messages),
-    )
-    return response_format(mode, request.output_schema)
 
 
 async def _read_stream(stream: Any, answer: Answer, model: str) -> Any:

@@ -22,9 +22,11 @@ from holdfast.bounds import (
     REQUEST_MAX_BYTES,
     TOOL_OUTPUT_MAX_CHARS,
     cut,
+    json_size,
     to_json,
 )
 from holdfast.calls import LoadAgent, LoadedAgent
+from holdfast.content import Content, content_form, says_something, with_text
 from holdfast.errors import AgentNotFound, HoldfastError, InputInvalid
 from holdfast.request import After, RunRequest
 from holdfast.tools import ToolSpec
@@ -109,7 +111,7 @@ class AgentActivities:
             return self._pinned(agent, first_messages(agent, request))
         return await asyncio.to_thread(self._load, request)
 
-    def _pinned(self, agent: Agent, prompts: tuple[str, ...]) -> LoadedAgent:
+    def _pinned(self, agent: Agent, prompts: tuple[Content, ...]) -> LoadedAgent:
         if agent.output_schema is not None:
             schemas.check_schema(agent.output_schema, name=f"agent {agent.name!r}: output_schema")
         self._cache.held(run_key(activity.info())).agent = agent
@@ -137,25 +139,29 @@ def check_input(agent: Agent, given: dict[str, Any]) -> None:
         schemas.check(agent.input_schema, given, name=f"agent {agent.name!r}: input_schema", where="input")
 
 
-def first_messages(agent: Agent, request: RunRequest) -> tuple[str, ...]:
+def first_messages(agent: Agent, request: RunRequest) -> tuple[Content, ...]:
     """Return the first user messages: the rendered goal (or else the input as JSON), then the request's message.
 
     A run that goes on after a closed link has only the request's message, if any.
     """
     if request.after is not None:
         return () if request.message is None else (request.message,)
-    messages: list[str] = []
+    messages: list[Content] = []
     if agent.goal:
         messages.append(render(agent.goal, request.input))
     elif request.input and request.message is None:
         messages.append(to_json(request.input))
     if request.message:
-        text = request.message
+        said = request.message
         if request.input and not agent.goal:
-            text += f"\n\nInput: {to_json(request.input)}"
-        messages.append(text)
-    if not messages or not any(text.strip() for text in messages):
+            said = with_text(said, f"\n\nInput: {to_json(request.input)}")
+        messages.append(said)
+    if not any(map(says_something, messages)):
         raise InputInvalid({"message": "there is nothing to do: give a message, an input, or the agent a goal"})
-    if any(len(text.encode()) > REQUEST_MAX_BYTES for text in messages):
+    if any(_bytes(said) > REQUEST_MAX_BYTES for said in messages):
         raise InputInvalid({"message": f"the first message is larger than {REQUEST_MAX_BYTES:,} bytes"})
     return tuple(messages)
+
+
+def _bytes(said: Content) -> int:
+    return len(said.encode()) if isinstance(said, str) else json_size(content_form(said))

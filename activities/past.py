@@ -20,7 +20,9 @@ from holdfast.activities.transcripts import Held, TranscriptCache
 from holdfast.bounds import RESTORE_MAX_BYTES, cut, json_size
 from holdfast.calls import LoadedAgent, Restore, Restored
 from holdfast.carried import Asking, Carried, Counts, OpenTurn, Outcome, Settled
+from holdfast.content import Content
 from holdfast.errors import HoldfastError, InputInvalid, RunNotFound, ServerUnavailable
+from holdfast.message import Message
 from holdfast.request import After, RunRequest
 
 _MOST_BYTES = 16 * 1024 * 1024
@@ -45,9 +47,11 @@ class Past:
         return json_size([*parts, *self.messages])
 
     @property
-    def unread(self) -> tuple[str, ...]:
-        """The texts of the messages that the model had not seen."""
-        return tuple(each["content"] for each in self.messages[len(self.messages) - self.carried.inbox :])
+    def unread(self) -> tuple[Content, ...]:
+        """The contents of the messages that the model had not seen."""
+        return tuple(
+            Message.recorded(each).content or "" for each in self.messages[len(self.messages) - self.carried.inbox :]
+        )
 
 
 Recall = Callable[[Client, str, str, int | None], Awaitable[Past]]

@@ -22,7 +22,7 @@ async def checked(turn: Turn, agent: Agent, call: ModelCall) -> Turn:
         return turn
     try:
         # In a thread: a check may take 2 seconds, and other runs' activities go on meanwhile.
-        wrong = await asyncio.to_thread(output_error, agent.output_schema, turn.message.content or "")
+        wrong = await asyncio.to_thread(output_error, agent.output_schema, turn.message.text)
     except DefinitionError as error:
         raise failure("DefinitionError", str(error), retryable=False) from None
     return turn if wrong is None else turn.model_copy(update={"output_error": wrong})

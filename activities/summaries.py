@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.bounds import SUMMARY_MAX_BYTES, cut_chars, one_line
+from holdfast.content import text_of
 
 _LEAST_SHOWN_CHARS = 200
 _LEAST_SUMMARY_BYTES = 400
@@ -58,7 +59,7 @@ def rendered(messages: Sequence[dict[str, Any]], mark: str, max_chars: int) -> s
 
 def _pieces(message: dict[str, Any], names: dict[str, str]) -> list[tuple[str, str]]:
     """Return whose words a message holds, and the words; `names` gathers the tool of each call id."""
-    content = message.get("content") or ""
+    content = text_of(message.get("content"))
     if message["role"] == "tool":
         return [(f"result of {names.get(message.get('tool_call_id') or '', 'a tool')}", content)]
     pieces = [(str(message["role"]), content)] if content else []

@@ -113,8 +113,8 @@ class ActivityFold(Fold):
             text = turn.message.reasoning_content
             self._tell(("reasoning", one_line(text), {"text": text}), span)
         if self.state.planning and turn.message.content and not turn.partial:
-            plan = {"text": turn.message.content, "step": self.state.steps}
-            self._tell(("planning", one_line(turn.message.content), plan), span)
+            plan = {"text": turn.message.text, "step": self.state.steps}
+            self._tell(("planning", one_line(turn.message.text), plan), span)
         kind, said, data = told.turned(turn, self.state.steps)
         data |= {"latency_ms": span.milliseconds(self._line.event)} | span.attempts
         self._tell((kind, said, data), span)

@@ -12,6 +12,7 @@ from holdfast.agent import Agent
 from holdfast.client.restart import ClosedLink
 from holdfast.client.rpc import describe, translated
 from holdfast.client.views import Run
+from holdfast.content import Said
 from holdfast.errors import InputInvalid
 from holdfast.request import RunRequest
 
@@ -21,7 +22,7 @@ async def fork_of(
     run: Run,
     at_step: int | None,
     *,
-    message: str | None,
+    message: Said | None,
     agent: str | Agent | Mapping[str, Any] | None,
     thread_id: str | None,
     metadata: Mapping[str, Any] | None,

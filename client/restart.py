@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import temporalio.client
-from pydantic import ValidationError
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
 
 from holdfast import wire
@@ -19,7 +18,8 @@ from holdfast.client.rpc import translated
 from holdfast.client.start import Start
 from holdfast.client.timeline import fitting
 from holdfast.client.views import RunSummary, summarize, summarize_run
-from holdfast.errors import HoldfastError, InputInvalid, RunNotFound, field_errors
+from holdfast.content import Said
+from holdfast.errors import HoldfastError, RunNotFound
 from holdfast.request import After, RunRequest, UserMessage
 from holdfast.run import RunResult, Status
 
@@ -79,17 +79,14 @@ def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
 class RestartCalls(RunCalls):
     """Both go on from the run's last link: its conversation, counts and cost."""
 
-    async def append_message(self, run_id: str, text: str, *, id: str | None = None) -> str:
+    async def append_message(self, run_id: str, text: Said, *, id: str | None = None) -> str:
         """Send a follow-up message, which the model sees at its next step; returns its id.
 
         A run that has ended, however it did, starts again under its id with its conversation and the message. The same
         id twice counts once: give one to be able to repeat a call whose outcome is unknown. RunNotFound for an unknown
         run, InputInvalid for a text over 256 KB.
         """
-        try:
-            message = UserMessage(text=text, id=id or uuid.uuid4().hex)
-        except ValidationError as error:
-            raise InputInvalid(field_errors(error)) from None
+        message = UserMessage.read({"text": text, "id": id or uuid.uuid4().hex})
         temporal, unheard = await self._client.temporal(), id is None
         while (ended := await self._signal(run_id, wire.APPEND_MESSAGE, message)) is not None:
             if not unheard and await _was_told(temporal, run_id, str(message.id)):
@@ -101,7 +98,7 @@ class RestartCalls(RunCalls):
         return str(message.id)
 
     async def resume_run(
-        self, run_id: str, *, message: str | None = None, agent: Agent | Mapping[str, Any] | None = None
+        self, run_id: str, *, message: Said | None = None, agent: Agent | Mapping[str, Any] | None = None
     ) -> RunSummary:
         """Take a run up where it was stopped: one that was interrupted, cancelled or failed starts again under its id.
 

@@ -30,6 +30,7 @@ from holdfast.client.stream import stream
 from holdfast.client.threads import AsyncThreads
 from holdfast.client.timeline import Timeline
 from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize_run
+from holdfast.content import Said
 from holdfast.errors import HoldfastError
 from holdfast.event import Event
 from holdfast.run import RunResult
@@ -77,7 +78,7 @@ class AsyncRuns(SteeringCalls, RestartCalls):
         *,
         agent: Agent | Mapping[str, Any] | None = None,
         input: Mapping[str, Any] | None = None,
-        message: str | None = None,
+        message: Said | None = None,
         thread_id: str | None = None,
         revision: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -159,7 +160,7 @@ class AsyncRuns(SteeringCalls, RestartCalls):
         self,
         run_id: str,
         at_step: int | None = None,
-        message: str | None = None,
+        message: Said | None = None,
         agent: str | Agent | Mapping[str, Any] | None = None,
         *,
         new_run_id: str | None = None,

@@ -27,6 +27,7 @@ from holdfast.agent import Agent
 from holdfast.bounds import canonical_json, cut, pairs, summary
 from holdfast.client.rpc import translated
 from holdfast.client.views import RunSummary
+from holdfast.content import text_of
 from holdfast.errors import InputInvalid
 from holdfast.request import RunRequest
 from holdfast.workflows.options import WORKFLOW_TASK_SECONDS
@@ -59,6 +60,7 @@ class Start:
 
         The answer is made here: whoever has started a run must learn its id, whatever the next call would bring.
         """
+        message = None if self.request.message is None else text_of(self.request.message)
         with translated(temporal):
             await temporal.start_workflow(
                 wire.AGENT_RUN,
@@ -70,8 +72,8 @@ class Start:
                 task_timeout=_WORKFLOW_TASK,
                 search_attributes=self._attributes(searchable),
                 memo={wire.REQUEST_DIGEST_MEMO: self.digest},
-                static_summary=self._summary(self.request.message),
-                static_details=self._details(self.request.message),
+                static_summary=self._summary(message),
+                static_details=self._details(message),
             )
         return RunSummary(
             id=self.run_id,
@@ -111,7 +113,8 @@ class Start:
         asked.workflow_id_conflict_policy = WorkflowIdConflictPolicy.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING
         asked.input.payloads.append(await encoded(self.request.wire()))
         appended = self.request.append_message
-        message = self.request.message if appended is None else appended.text
+        said = self.request.message if appended is None else appended.text
+        message = None if said is None else text_of(said)
         for name, value in self.memo.items():
             asked.memo.fields[name].CopyFrom(await encoded(value))
         asked.user_metadata.summary.CopyFrom(await encoded(self._summary(message)))

@@ -13,6 +13,7 @@ from holdfast.client.portal import Portal
 from holdfast.client.runs import AsyncClient
 from holdfast.client.sync_threads import Threads
 from holdfast.client.views import Run, RunSummary
+from holdfast.content import Said
 from holdfast.event import Event
 from holdfast.run import RunResult
 
@@ -59,7 +60,7 @@ class Runs:
         *,
         agent: Agent | Mapping[str, Any] | None = None,
         input: Mapping[str, Any] | None = None,
-        message: str | None = None,
+        message: Said | None = None,
         thread_id: str | None = None,
         revision: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -107,7 +108,7 @@ class Runs:
         """Return what a run waits for, each with the id to answer with."""
         return self._portal.call(self._runs.waiting_for(run_id))
 
-    def append_message(self, run_id: str, text: str, *, id: str | None = None) -> str:
+    def append_message(self, run_id: str, text: Said, *, id: str | None = None) -> str:
         """Send a follow-up message, which starts a run that has ended again; returns its id."""
         return self._portal.call(self._runs.append_message(run_id, text, id=id))
 
@@ -150,7 +151,7 @@ class Runs:
         self._portal.call(self._runs.answer(run_id, question_id, text))
 
     def resume_run(
-        self, run_id: str, *, message: str | None = None, agent: Agent | Mapping[str, Any] | None = None
+        self, run_id: str, *, message: Said | None = None, agent: Agent | Mapping[str, Any] | None = None
     ) -> RunSummary:
         """Take a run up where it was stopped; a live or completed one is left alone."""
         return self._portal.call(self._runs.resume_run(run_id, message=message, agent=agent))
@@ -159,7 +160,7 @@ class Runs:
         self,
         run_id: str,
         at_step: int | None = None,
-        message: str | None = None,
+        message: Said | None = None,
         agent: str | Agent | Mapping[str, Any] | None = None,
         *,
         new_run_id: str | None = None,

@@ -18,6 +18,7 @@ from holdfast.client.fold_children import ChildFold
 from holdfast.client.history import Line
 from holdfast.client.spans import time_of
 from holdfast.client.told import Told
+from holdfast.content import text_of
 from holdfast.errors import HoldfastError, InputInvalid
 from holdfast.event import Event
 from holdfast.request import Answer, Decision, Reason, RunRequest, UserMessage
@@ -144,7 +145,7 @@ class Timeline(ChildFold):
         if self.state is None and message.id is not None and not self._early_seen.take(message.id):
             return
         self.unread += [message] if self.state is None else []
-        news: Told = ("user_added_message", one_line(message.text), message.wire())
+        news: Told = ("user_added_message", one_line(text_of(message.text)), message.wire())
         self._say(lambda state: state.receive(message), news)
 
     def _held(self, news: Told, *, paused: bool) -> Told | None:

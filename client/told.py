@@ -73,7 +73,7 @@ def turned(turn: Turn, step: int) -> Told:
     wanted = [{"id": each.id, "name": each.name, "arguments": each.function.arguments} for each in message.tool_calls]
     data: dict[str, Any] = {
         "model": turn.model,
-        "text": message.content,
+        "text": None if message.content is None else message.text,
         "tool_calls": wanted,
         "usage": turn.usage.model_dump(),
         "cost_usd": turn.usage.cost_usd,
@@ -88,7 +88,7 @@ def turned(turn: Turn, step: int) -> Told:
         data["partial"] = True
     if turn.output_error is not None:
         data["output_error"] = turn.output_error
-    said = one_line(message.content or "") or ", ".join(each.name for each in message.tool_calls)
+    said = one_line(message.text) or ", ".join(each.name for each in message.tool_calls)
     return "model_completed", said, data
 
 

@@ -12,6 +12,7 @@ from temporalio.common import SearchAttributeKey
 
 from holdfast import wire
 from holdfast.client.timeline import Timeline
+from holdfast.content import text_of
 from holdfast.data import Data
 from holdfast.event import Event
 from holdfast.message import Message
@@ -118,7 +119,7 @@ def complete(summary: RunSummary, folded: Timeline, events: list[Event]) -> Run:
         known |= {"agent_id": state.loaded.agent.name, "revision": state.loaded.revision}
         known["original_prompt"] = _first_words(state)
     elif request is not None:
-        known["original_prompt"] = request.message
+        known["original_prompt"] = None if request.message is None else text_of(request.message)
     if request is not None:
         known |= {"thread_id": request.thread_id, "input": request.input, "metadata": request.metadata}
     return Run(**known, result=result, messages=folded.messages, logs=events)
@@ -127,7 +128,7 @@ def complete(summary: RunSummary, folded: Timeline, events: list[Event]) -> Run:
 def _first_words(state: RunState) -> str | None:
     """Return the first user message of the run itself, what a thread remembered left out."""
     own = [*state.transcript.messages[state.own_from :], *state.transcript.messages]
-    return next((message.content for message in own if message.role == "user"), None)
+    return next((message.text for message in own if message.role == "user"), None)
 
 
 def _status(execution: WorkflowExecution) -> Status:

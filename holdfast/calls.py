@@ -9,6 +9,7 @@ from pydantic import Field
 from holdfast.agent import Agent, ModelSettings
 from holdfast.bounds import CONTINUE_AFTER_BYTES, CONTINUE_AFTER_EVENTS, TOOL_OUTPUT_MAX_CHARS
 from holdfast.carried import Carried, Pushed, Reference
+from holdfast.content import Content
 from holdfast.data import Data
 from holdfast.message import Usage
 from holdfast.request import After, RunRequest
@@ -20,7 +21,7 @@ class LoadedAgent(Data):
     agent: Agent
     """Resolved: every tool is a whole ToolSpec."""
     revision: str
-    prompts: tuple[str, ...]
+    prompts: tuple[Content, ...]
     """The first user messages: the rendered goal or input, then the request's own message."""
     search_attributes: bool = False
     """Whether the worker found the search attributes registered, so that the run may write them."""

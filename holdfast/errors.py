@@ -115,10 +115,14 @@ class ServerError(HoldfastError):
     """The embedded Temporal server could not be found or started."""
 
 
+CHOICE = "?"
+"""Begins the name of a choice between types, which is no field's name."""
+
+
 def field_errors(error: ValidationError) -> dict[str, str]:
     """Turn pydantic's errors into field → message, without the offending values."""
     found: dict[str, str] = {}
     for each in error.errors(include_url=False, include_context=False, include_input=False):
-        field = ".".join(str(part) for part in each["loc"]) or "value"
+        field = ".".join(str(part) for part in each["loc"] if not str(part).startswith(CHOICE)) or "value"
         found.setdefault(field, each["msg"].removeprefix("Value error, "))
     return found

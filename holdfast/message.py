@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from holdfast.bounds import canonical_json, cut_chars, to_json
+from holdfast.content import Content, text_of
 from holdfast.data import Data
 
 SUMMARY_HEADING = "[Summary of the conversation so far, which is no longer shown: a record, not a request]"
@@ -51,7 +52,8 @@ class Message(Data):
     """One message of a transcript."""
 
     role: Role
-    content: str | None = None
+    content: Content | None = None
+    """A text; a user's may be parts, texts and images."""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
@@ -61,10 +63,15 @@ class Message(Data):
     """Signed thinking, which Anthropic wants back beside its tool calls."""
     provider_specific_fields: dict[str, Any] | None = None
 
+    @property
+    def text(self) -> str:
+        """The content as a text; images are named, not shown."""
+        return text_of(self.content)
 
-def user_message(text: str) -> Message:
+
+def user_message(content: Content) -> Message:
     """Make what a person says to the model."""
-    return Message(role="user", content=text)
+    return Message(role="user", content=content)
 
 
 def tool_message(call_id: str, content: str) -> Message:
@@ -79,7 +86,7 @@ def summary_message(summary: str) -> Message:
 
 def is_summary(message: Message) -> bool:
     """Say whether a message stands for others."""
-    return message.role == "user" and (message.content or "").startswith(SUMMARY_HEADING)
+    return message.role == "user" and message.text.startswith(SUMMARY_HEADING)
 
 
 def whole_turns(messages: Sequence[Message]) -> int:

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 from holdfast.agent import Agent, InteractionMode
 from holdfast.bounds import REQUEST_MAX_BYTES, RUN_ID_MAX_BYTES, THREAD_ID_MAX_BYTES, check_depth, json_size
 from holdfast.carried import Carried
+from holdfast.content import Content, content_form
 from holdfast.data import Data
 from holdfast.errors import InputInvalid, field_errors
 from holdfast.ids import check_id
@@ -38,14 +39,25 @@ class After(Data):
 class UserMessage(Data):
     """The one argument of the signal `append_message`."""
 
-    text: str = Field(min_length=1)
+    text: Content
+    """What is said: a text, or OpenAI's content parts."""
     id: str | None = None
     """The same id twice counts once."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _content_is_text(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "content" in given and "text" not in given:  # OpenAI's word for it
+            return {("text" if name == "content" else name): each for name, each in given.items()}
+        return given
+
     @field_validator("text")
     @classmethod
-    def _is_bounded(cls, value: str) -> str:
-        return str(bounded(value))
+    def _is_bounded(cls, value: Content) -> Content:
+        if not value:
+            raise ValueError("there is nothing in it")
+        bounded(content_form(value))
+        return value
 
     @field_validator("id")
     @classmethod
@@ -67,8 +79,8 @@ class RunRequest(Data):
     agent: str | Agent
     """The name of an agent that the worker knows, or a whole one."""
     input: dict[str, JsonValue] = Field(default_factory=dict)
-    message: str | None = None
-    """The first user message; with a goal, or an input alone, it follows them."""
+    message: Content | None = None
+    """The first user message, a text or OpenAI's content parts; with a goal, or an input alone, it follows them."""
     thread_id: str | None = None
     """The conversation that this run goes on with: runs of one thread are taken in order."""
     revision: str | None = None
@@ -97,10 +109,16 @@ class RunRequest(Data):
             raise ValueError("must be an agent's name, or an agent")
         return agent
 
-    @field_validator("input", "message", "metadata")
+    @field_validator("input", "metadata")
     @classmethod
     def _is_bounded(cls, value: Any) -> Any:
         return bounded(value)
+
+    @field_validator("message")
+    @classmethod
+    def _is_bounded_content(cls, value: Content | None) -> Content | None:
+        bounded(content_form(value))
+        return value
 
     @field_validator("thread_id")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from holdfast.client.portal import Portal
 from holdfast.client.runs import AsyncClient
 from holdfast.client.views import RunSummary
+from holdfast.content import Said
 from holdfast.event import Event
 from holdfast.run import RunResult
 
@@ -30,7 +31,7 @@ class RunHandle:
         """
         return self._portal.bridge_items(self._client.runs.stream_events(self.run_id, deltas=True))
 
-    async def append_message(self, text: str) -> str:
+    async def append_message(self, text: Said) -> str:
         """Send a follow-up message, which starts a run that has ended again; returns its id."""
         return await self._bridge(self._client.runs.append_message(self.run_id, text))
 

@@ -18,6 +18,7 @@ from holdfast.client.portal import Portal
 from holdfast.client.runs import AsyncClient
 from holdfast.client.threads import Compaction as ThreadCompaction
 from holdfast.client.views import RunSummary
+from holdfast.content import Said
 from holdfast.errors import InputInvalid, ServerUnavailable
 from holdfast.run import RunResult
 from holdfast.tools import Tool
@@ -68,22 +69,22 @@ class Runner:
         self._hosted = _Hosted()
         atexit.register(self.close)
 
-    def run_sync(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunResult:
+    def run_sync(self, agent: Agent, user_message: Said | None = None, **options: Any) -> RunResult:
         """Run to the end and return the result; options are those of `run_handle`."""
         return self._opened().call(self._run(agent, user_message, options))
 
-    async def run(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunResult:
+    async def run(self, agent: Agent, user_message: Said | None = None, **options: Any) -> RunResult:
         """Run to the end and return the result; options are those of `run_handle`."""
         return await self._opened().bridge(self._run(agent, user_message, options))
 
-    def run_stream(self, agent: Agent, user_message: str | None = None, **options: Any) -> RunStream:
+    def run_stream(self, agent: Agent, user_message: Said | None = None, **options: Any) -> RunStream:
         """Run, and yield events as they happen: `async for event in runner.run_stream(agent, user_message="…")`."""
         return RunStream(partial(self.run_handle, agent, user_message, **options))
 
     async def run_handle(
         self,
         agent: Agent,
-        user_message: str | None = None,
+        user_message: Said | None = None,
         *,
         input: Mapping[str, Any] | None = None,
         thread_id: str | None = None,
@@ -148,12 +149,12 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def _run(self, agent: Agent, user_message: str | None, options: Mapping[str, Any]) -> RunResult:
+    async def _run(self, agent: Agent, user_message: Said | None, options: Mapping[str, Any]) -> RunResult:
         client, run = await self._create(agent, user_message, options)
         return await result_of(client, run.id)
 
     async def _create(
-        self, agent: Agent, user_message: str | None, options: Mapping[str, Any]
+        self, agent: Agent, user_message: Said | None, options: Mapping[str, Any]
     ) -> tuple[AsyncClient, RunSummary]:
         client = await self._serve(agent)
         if options.get("thread_id") is not None:

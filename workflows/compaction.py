@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from holdfast.agent import Compaction
+from holdfast.content import chars_of
 from holdfast.message import Message, is_summary, summary_message
 
 _CHARS_PER_TOKEN = 4
@@ -71,4 +72,4 @@ def _kept_from(messages: Sequence[Message], start: int, last_turn: int, room: in
 
 def _chars(message: Message) -> int:
     called = sum(len(call.name) + len(call.function.arguments) for call in message.tool_calls)
-    return len(message.content or "") + len(message.reasoning_content or "") + called
+    return chars_of(message.content) + len(message.reasoning_content or "") + called

@@ -71,12 +71,12 @@ class Conversation:
 
     def last_text(self, start: int = 0) -> str:
         """Return the last text that the model said, from a message on."""
-        said = (each.content for each in reversed(self.messages[start:]) if each.role == "assistant")
+        said = (each.text for each in reversed(self.messages[start:]) if each.role == "assistant")
         return next((text for text in said if text), "")
 
     def last_result(self, limit: str | None) -> str:
         """Say something better than nothing, where no model can be asked any more."""
-        found = [each.content for each in self.messages if each.role == "tool" and each.content]
+        found = [each.text for each in self.messages if each.role == "tool" and each.content]
         told = f"; the last result was: {cut(found[-1], 2_000)}" if found else ""
         why = "No model could be asked" if limit is None else f"This run reached {limit}"
         return f"{why} before {'one' if limit is None else 'the model'} gave an answer{told}"

@@ -9,6 +9,7 @@ from holdfast.agent import Interaction
 from holdfast.bounds import one_line
 from holdfast.calls import LoadedAgent
 from holdfast.carried import Carried, OpenTurn
+from holdfast.content import text_of
 from holdfast.message import Message
 from holdfast.request import UserMessage
 from holdfast.subagents import Lineage
@@ -78,7 +79,7 @@ def resume(
         paused=carried.paused,
         executions=Executions(carried.executions),
         talk=Conversation(carried.context_tokens),
-        goal=carried.goal or one_line(next(iter(loaded.prompts), ""), 300),
+        goal=carried.goal or one_line(text_of(next(iter(loaded.prompts), "")), 300),
         memory=carried.memory,
         own_from=carried.own_from,
         handed_over=carried.handed_over,

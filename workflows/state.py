@@ -10,6 +10,7 @@ from holdfast.agent import Interaction, Limits
 from holdfast.bounds import cut, one_line
 from holdfast.calls import Compact, LoadedAgent
 from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Reference
+from holdfast.content import text_of
 from holdfast.message import Message, Transcript, Turn, Usage, user_message
 from holdfast.request import Answer, UserMessage
 from holdfast.request import Decision as Verdict
@@ -87,11 +88,11 @@ class RunState:
             interaction or loaded.agent.interaction,
             budget=Budget(limits_of(loaded.agent, lineage)),
             answers=Answers.of(loaded.agent),
-            goal=one_line(loaded.prompts[0], 300),
+            goal=one_line(text_of(loaded.prompts[0]), 300),
             lineage=lineage,
         )
-        for text in loaded.prompts:
-            state.talk.say(user_message(text))
+        for said in loaded.prompts:
+            state.talk.say(user_message(said))
         return state
 
     def __post_init__(self, lineage: Lineage | None, carried: Carried | None) -> None:
@@ -215,7 +216,7 @@ class RunState:
             return Finish("degraded", self.last_text())
         if last is not None and answered and not self.inbox and not self.answers.repairable:
             done: Literal["completed", "degraded"] = "degraded" if self.family.tolerance.tolerated else "completed"
-            return Finish(done, last.content or "") if self.answers.taken else self._unfit(last.content or "")
+            return Finish(done, last.text) if self.answers.taken else self._unfit(last.text)
         self.read_inbox()
         model = self.models.next(now)
         span = asking.to_compact(self, model)
@@ -247,7 +248,7 @@ class RunState:
         """Take a model's turn into the transcript, and return its calls; a partial turn is only shown."""
         self.budget.spend(turn.usage + turn.lost)
         if turn.partial:
-            self.partial_text = turn.message.content or ""
+            self.partial_text = turn.message.text
             return None
         self.partial_text = ""
         self.models.answered()

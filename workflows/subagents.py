@@ -17,6 +17,7 @@ from temporalio.exceptions import TimeoutError as TemporalTimeout
 
 from holdfast import ids
 from holdfast.bounds import cut, json_size, pairs, summary
+from holdfast.content import text_of
 from holdfast.request import After, RunRequest
 from holdfast.run import RunError, RunResult
 from holdfast.subagents import PATH_MAX_CHARS, Lineage
@@ -66,13 +67,14 @@ async def _start(live: Live, state: RunState, slot: Slot) -> Child:
             raise Stopped
         budget = family.share(state.turn, state.budget.cost_left)
         asked = _asked(live, state, slot, budget)
+        said = text_of(asked.message)
         family.began(call_id, ids.child_run_id(caller, call_id), budget)
         return await live.hands.start_child(
             call_id,
             asked.wire(),
             id=family.children[call_id].run_id,
-            static_summary=summary(f"{name}: {asked.message or pairs(asked.input) or 'goes on'}"),
-            static_details=f"**{name}**, a subagent of `{caller}`\n\n{cut(asked.message or '', 4096)}",
+            static_summary=summary(f"{name}: {said or pairs(asked.input) or 'goes on'}"),
+            static_details=f"**{name}**, a subagent of `{caller}`\n\n{cut(said, 4096)}",
             **options.child(shown.pending(name) if state.loaded.search_attributes else None),
         )
 

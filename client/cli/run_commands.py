@@ -8,6 +8,7 @@ import typer
 
 from holdfast.client.cli import ask, show
 from holdfast.client.cli.app import AsJson, Interactive, RunId, Watch, app, client, parse_pairs, read_object, runs
+from holdfast.client.cli.images import with_images
 from holdfast.client.cli.watch import watch as follow
 
 
@@ -22,6 +23,9 @@ def run(
         typer.Option(metavar="FILE", help="The whole input, a JSON object; - for stdin. --input adds to it."),
     ] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="The first user message.")] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(metavar="FILE|URL", help="An image beside the message; repeatable.")
+    ] = None,
     watch: Watch = False,
     interactive: Interactive = False,
     thread: Annotated[str | None, typer.Option(help="The thread that the run belongs to.")] = None,
@@ -41,7 +45,7 @@ def run(
         started = holdfast.runs.create(
             agent,
             input=given,
-            message=message,
+            message=with_images(message, image or ()),
             thread_id=thread,
             run_id=run_id,
             idempotency_key=key,

@@ -56,7 +56,7 @@ def show_thread(thread_id: ThreadId, json: AsJson = False) -> None:
             out.print(Text(f"{name:<8} ", style="dim") + Text(show.printable(value)))
     for message in found.messages:
         called = ", ".join(f"{each.name}({each.function.arguments})" for each in message.tool_calls)
-        said = " ".join(part for part in (message.content, called) if part)
+        said = " ".join(part for part in (message.text, called) if part)
         out.print(Text(f"{message.role:<10}", style="dim") + Text(show.printable(said)))
 
 

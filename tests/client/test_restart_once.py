@@ -38,7 +38,7 @@ async def looked(at: Stage, run_id: str, said: str) -> Callable[[], Awaitable[st
 
 
 async def said_to(client: AsyncClient, run_id: str) -> list[str | None]:
-    return [each.content for each in (await client.runs.wait(run_id, timeout=60)).messages if each.role == "user"]
+    return [each.text for each in (await client.runs.wait(run_id, timeout=60)).messages if each.role == "user"]
 
 
 async def test_a_caller_that_comes_late_gets_what_has_gone_on_before_it_also_once_that_has_ended(

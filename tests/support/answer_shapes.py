@@ -13,11 +13,18 @@ _SUM: dict[str, Any] = {"type": "object", "properties": {"sum": {"type": "intege
 _ADD = ("add", {"left": 1, "right": 2})
 _GOOD, _BAD = say('{"sum": 3}'), say('{"sum": "three"}')
 PLANNING = AGENT.model_copy(update={"planning": True})
+_PICTURE = "data:image/png;base64,iVBORw0KGgo="
 STRUCTURED = AGENT.model_copy(update={"output_schema": _SUM})
 
 
 def _silent_repair(request: ChatRequest) -> Reply:
     return _BAD if request.turn == 0 else hang() if request.number == 2 else _GOOD
+
+
+async def _start_with_parts(play: Play) -> None:
+    parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": _PICTURE}}]
+    await play.start({"agent": play.agent.name, "message": parts})
+    await play.say({"text": [{"type": "text", "text": "And this?"}], "id": "a"})
 
 
 async def _kill_while_repairing(play: Play) -> None:
@@ -36,6 +43,7 @@ ANSWER_SHAPES: dict[str, Shape] = {
     "structured-degraded": Shape(
         turns(_BAD), STRUCTURED.model_copy(update={"output_retries": 0, "failure": Failure(output="degrade")})
     ),
+    "content-parts": Shape(turns(call(_ADD), say("3.")), before=_start_with_parts, continue_after_events=10),
     "planned": Shape(turns(say("1. Add.\n2. Say it."), call(_ADD), say("3.")), PLANNING),
     "planned-over-links": Shape(turns(say("1. Add."), call(_ADD), say("3.")), PLANNING, continue_after_events=10),
 }

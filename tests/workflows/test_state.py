@@ -71,7 +71,7 @@ def test_a_turn_beyond_the_limit_on_tool_calls_is_made_in_part_and_all_of_it_is_
     ask(state)
     state.record(turn(1, "add", "nope", "add", "add"))
     settle(state, 1, 2)
-    told = [each.content or "" for each in state.transcript.messages[2:]]
+    told = [each.text for each in state.transcript.messages[2:]]
     assert (told[0], told[2]) == ("1", "2")
     assert told[1].startswith("Error (ToolUnknown)")
     assert told[3].startswith("Error (LimitReached)")
@@ -204,7 +204,7 @@ def test_calls_that_were_dropped_are_told_once_after_the_results() -> None:
     state.record(turn(1, "add", dropped=1500))
     settle(state)
     assert roles(state) == "uatu"
-    assert (state.transcript.messages[-1].content or "").startswith("1,500 further tool calls")
+    assert state.transcript.messages[-1].text.startswith("1,500 further tool calls")
     ask(state)
     state.record(turn(2, "add"))
     settle(state)

@@ -64,7 +64,7 @@ def reference(messages: list[Message]) -> Reference:
 
 
 def texts(state: ThreadState) -> list[str | None]:
-    return [message.content for message in state.memory.messages]
+    return [message.text for message in state.memory.messages]
 
 
 def test_runs_get_their_turn_in_the_order_in_which_they_came() -> None:

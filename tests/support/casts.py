@@ -16,8 +16,6 @@ from tests.support.plays import until
 
 Line = Callable[["Cast", ChatRequest], Reply | Awaitable[Reply]]
 CASTS: dict[str, Cast] = {}
-COST = 1e-6, 4e-6
-"""Dollars per token in and out, as `stage` has them."""
 
 
 @dataclass
@@ -126,5 +124,7 @@ AGENTS = [
     agent("first", *CALLS, join=Join(mode="any")),
     agent("two", *CALLS, join=Join(mode="quorum", count=2)),
     agent("boss", "lead", *CALLS),
+    agent("hasty", Subagent(agent="writer", timeout_seconds=1)),
+    agent("poor", *CALLS, limits=Limits(max_cost_usd=1e-3)),
     agent("loop", "loop", limits=Limits(max_subagent_depth=2)),
 ]

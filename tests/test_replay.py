@@ -23,6 +23,7 @@ from holdfast.event import TERMINAL_EVENTS
 from holdfast.worker.plugin import HoldfastPlugin
 from tests.record_histories import SOMEBODY
 from tests.support.answer_shapes import ANSWER_STATUSES
+from tests.support.kin_shapes import KIN_MARKS, KIN_STATUSES
 from tests.support.life_shapes import LIFE_SHAPES, SHAPES_OF_ALL
 from tests.support.shapes import SHAPES
 
@@ -45,6 +46,7 @@ STATUSES = {
     "limit-cost": "degraded",
     **dict.fromkeys(("model-refused", "model-failed", "model-failed-later", "terminated", "timed-out"), "failed"),
     **ANSWER_STATUSES,
+    **KIN_STATUSES,
 }
 """Statuses of the shapes that do not complete."""
 MARKS = {
@@ -65,6 +67,7 @@ MARKS = {
         name: [Kind.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED]
         for name in ("message-before-load", "message-during-model-call", "message-during-tool", "message-at-the-end")
     },
+    **KIN_MARKS,
 }
 """Events without which a history is not what its name says."""
 ENDS = {
@@ -77,8 +80,9 @@ ENDS = {
 
 
 def recorded(name: str) -> WorkflowHistory:
-    """Read a recorded history."""
-    return WorkflowHistory.from_json(name, (HISTORIES / f"{name}.json").read_text())
+    """Read a recorded history, under the run id that it was recorded under: those of subagents are made of it."""
+    found = WorkflowHistory.from_json(name, (HISTORIES / f"{name}.json").read_text())
+    return WorkflowHistory(found.events[0].workflow_execution_started_event_attributes.workflow_id, found.events)
 
 
 async def replay(history: WorkflowHistory) -> None:

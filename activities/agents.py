@@ -17,6 +17,7 @@ from holdfast.activities.past import Past
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
 from holdfast.bounds import (
+    CONTEXT_MAX_BYTES,
     CONTINUE_AFTER_BYTES,
     CONTINUE_AFTER_EVENTS,
     REQUEST_MAX_BYTES,
@@ -28,6 +29,7 @@ from holdfast.bounds import (
 from holdfast.calls import LoadAgent, LoadedAgent
 from holdfast.content import Content, content_form, says_something, with_text
 from holdfast.errors import AgentNotFound, HoldfastError, InputInvalid
+from holdfast.hooks import PolicyEngine
 from holdfast.request import After, RunRequest
 from holdfast.tools import ToolSpec
 
@@ -45,6 +47,7 @@ class AgentActivities:
         tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS,
         continue_after: tuple[int, int] = (CONTINUE_AFTER_EVENTS, CONTINUE_AFTER_BYTES),
         past: Callable[[After], Awaitable[Past]],
+        policy: PolicyEngine | None = None,
     ) -> None:
         self._agents = agents
         self._tools = dict(tools)
@@ -53,6 +56,7 @@ class AgentActivities:
         self._tool_output_max_chars = tool_output_max_chars
         self._continue_after = continue_after
         self._past = past
+        self._policy = policy or PolicyEngine()
 
     @activity.defn(name=wire.AGENT_LOAD)
     async def load(self, call: LoadAgent) -> dict[str, Any]:
@@ -63,6 +67,7 @@ class AgentActivities:
                 loaded = await asyncio.to_thread(self._load, request)
             else:
                 loaded = await self._reload(request, request.after, pinned=call.pinned)
+            check_context(loaded, request.metadata)
             return loaded.model_dump(mode="json")
         except HoldfastError as error:
             raise ApplicationError(cut(str(error)), type=type(error).__name__, non_retryable=True) from None
@@ -122,6 +127,8 @@ class AgentActivities:
             prompts=prompts,
             search_attributes=self._search_attributes(),
             tool_output_max_chars=self._tool_output_max_chars,
+            policy=self._policy.policy if self._policy.policy.rules else None,
+            policy_hooks=bool(self._policy.hooks),
             continue_after_events=events,
             continue_after_bytes=size,
         )
@@ -131,6 +138,14 @@ class AgentActivities:
             known = ", ".join(sorted(self._agents)) or "none"
             raise AgentNotFound(f"no agent is named {name!r} on this worker; it knows: {known}")
         return self._agents[name]
+
+
+def check_context(loaded: LoadedAgent, metadata: dict[str, Any]) -> None:
+    """Raise InputInvalid for metadata of which policies may know more than every link can hand on."""
+    size = json_size(loaded.context_of(metadata))
+    if size > CONTEXT_MAX_BYTES:
+        told = f"has {size:,} bytes that policies may know of; at most {CONTEXT_MAX_BYTES:,} are taken"
+        raise InputInvalid({"metadata": told})
 
 
 def check_input(agent: Agent, given: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from holdfast.message import Message
 from holdfast.request import After, RunRequest
 
 _MOST_BYTES = 16 * 1024 * 1024
-_KEPT_BY_A_FORK = ("link", "inbox", "context_tokens", "goal", "answer_fits", "answer_error")
+_KEPT_BY_A_FORK = ("link", "inbox", "context_tokens", "goal", "context", "answer_fits", "answer_error")
 
 
 @dataclass(frozen=True)

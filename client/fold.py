@@ -13,6 +13,7 @@ from temporalio.converter import DataConverter
 from holdfast.agent import Interaction
 from holdfast.calls import LoadedAgent
 from holdfast.carried import Carried, Reference
+from holdfast.client import told
 from holdfast.client.history import Line
 from holdfast.client.spans import Span, time_of
 from holdfast.client.told import Told, TurnTold
@@ -127,6 +128,9 @@ class Fold:
         early, self._early = self._early, []
         if state.turn is not None:
             self._turn = TurnTold(state.turn, anew=anew)
+            for slot in state.turn.open if anew else ():
+                for judgement in slot.decision.judged.said:
+                    self._tell(told.judged(slot, judgement))
         for say in early:
             self._say(say)
         self._tell_turn()
@@ -139,6 +143,9 @@ class Fold:
 
     def _lineage(self) -> Lineage | None:
         return self.link_request.lineage if self.link_request else None
+
+    def _metadata(self) -> dict[str, Any]:
+        return self.link_request.metadata if self.link_request else {}
 
     def _tell_turn(self) -> None:
         if self._turn is not None:

@@ -22,6 +22,7 @@ from holdfast.workflows.handover import resume
 from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after, spent_by
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import Slot
+from holdfast.workflows.turn import Turn as OpenCalls
 
 OURS = wire.ACTIVITIES
 """Activities that are no tools."""
@@ -87,7 +88,7 @@ class ActivityFold(Fold):
         if self._carried is None:
             self._tell(told.declared(loaded))
         if self.link_request is None or (self._carried is None and self.link_request.after is None):
-            self._live(RunState.begin(loaded, self._interaction(), self._lineage()))
+            self._live(RunState.begin(loaded, self._interaction(), self._lineage(), self._metadata()))
 
     def _piece(self, piece: Restored) -> None:
         self._restored += piece.messages
@@ -96,7 +97,7 @@ class ActivityFold(Fold):
             return
         now = time_of(self._line.event).timestamp()
         anew = self.link_request is None or self.link_request.carried is None
-        told = (self._interaction(), self._lineage())
+        told = (self._interaction(), self._lineage(), self._metadata())
         state = resume(self.reading, self._carried, self._restored, now, *told)
         self._restored = []
         self._live(state, anew=anew)
@@ -120,11 +121,17 @@ class ActivityFold(Fold):
         self._tell((kind, said, data), span)
         opened = self.state.record(turn, time_of(self._line.event).timestamp())
         if opened is not None:
-            for slot in opened.slots.values():
-                if isinstance(slot.decision, Refused) and slot.outcome is not None:
-                    self._tell(told.failed_call(slot.call.name, slot.call.id, slot.outcome))
-            self._turn = TurnTold(opened, anew=True)
-            self._tell_turn()
+            self._opened(opened)
+
+    def _opened(self, turn: OpenCalls) -> None:
+        """Tell how the calls of a turn were decided."""
+        for slot in turn.slots.values():
+            for judgement in slot.decision.judged.said:
+                self._tell(told.judged(slot, judgement))
+            if isinstance(slot.decision, Refused) and slot.outcome is not None:
+                self._tell(told.failed_call(slot.call.name, slot.call.id, slot.outcome))
+        self._turn = TurnTold(turn, anew=True)
+        self._tell_turn()
 
     def _compacted(self, call: Compact, compacted: Compacted, span: Span) -> None:
         assert self.state is not None

@@ -10,11 +10,12 @@ from holdfast.bounds import one_line, pairs, summary
 from holdfast.calls import LoadedAgent
 from holdfast.carried import Outcome
 from holdfast.event import EventType
-from holdfast.message import Turn
+from holdfast.message import Turn, tool_text
 from holdfast.request import RunRequest
 from holdfast.run import RunError, RunResult
-from holdfast.workflows.admission import Admitted
+from holdfast.workflows.admission import Admitted, Decision
 from holdfast.workflows.models import Verdict
+from holdfast.workflows.policy import Judgement
 from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
 
@@ -34,18 +35,29 @@ class TurnTold:
 
     def __init__(self, turn: OpenCalls, *, anew: bool) -> None:
         self.turn = turn
-        self._asked = {call_id for call_id, slot in turn.slots.items() if not anew or not slot.waits}
-        self._settled = {call_id for call_id, slot in turn.slots.items() if not slot.waits}
+        self._waits = {call_id: None if anew else slot.waits for call_id, slot in turn.slots.items()}
+        self._decided = {call_id: slot.decision for call_id, slot in turn.slots.items()}
 
     def news(self) -> Iterator[Told]:
         """Tell what has come to wait, or waits no longer, since this was asked last."""
         for call_id, slot in self.turn.slots.items():
-            if call_id not in self._asked:
-                self._asked.add(call_id)
+            was, self._waits[call_id] = self._waits[call_id], slot.waits
+            before, self._decided[call_id] = self._decided[call_id], slot.decision
+            if was is not None and (was != slot.waits or before != slot.decision):
+                yield _settled(slot, before)
+            for judgement in slot.decision.judged.said:
+                if judgement not in before.judged.said:
+                    yield judged(slot, judgement)
+            if slot.waits is not None and (was != slot.waits or before != slot.decision):
                 yield _asks(slot)
-            if call_id not in self._settled and not slot.waits:
-                self._settled.add(call_id)
-                yield _settled(slot)
+
+
+def judged(slot: Slot, judgement: Judgement) -> Told:
+    """Tell what a policy has said of a call."""
+    data = {"rule": judgement.rule, "action": judgement.action, "reason": judgement.reason}
+    data |= {"policy": judgement.policy, "tool_name": slot.call.name, "call_id": slot.call.id}
+    because = f": {one_line(judgement.reason)}" if judgement.reason else ""
+    return "policy_decision", f"{judgement.action} {one_line(slot.call.name)} ({judgement.rule}){because}", data
 
 
 def started(request: RunRequest, *, again: bool) -> Told:
@@ -134,20 +146,24 @@ def _asks(slot: Slot) -> Told:
     if decision.waits == "timer":
         return "tool_called", label, data
     if decision.waits == "answer":
-        question = str(decision.arguments.get("question", ""))
-        asked = {"question_id": call_id, "question": question, "options": decision.arguments.get("options")}
-        return "question_asked", one_line(question), asked | data
+        options = decision.arguments.get("options") if slot.asks is None else None
+        asked = {"question_id": call_id, "question": slot.question, "options": options}
+        return "question_asked", one_line(slot.question), asked | data
     return "approval_requested", label, data | {"digest": slot.digest}
 
 
-def _settled(slot: Slot) -> Told:
-    decision, outcome = slot.decision, slot.outcome
+def _settled(slot: Slot, decision: Decision) -> Told:
+    """Tell how a wait has ended that a decision had asked for; it may have led to another."""
+    outcome = slot.outcome
     assert isinstance(decision, Admitted)
     name, call_id = decision.spec.name, slot.call.id
     data: dict[str, Any] = {"tool_name": name, "call_id": call_id}
     said = "" if outcome is None else str(outcome.output if outcome.error is None else outcome.error)
     if decision.waits == "timer":
         return "tool_completed", f"{name} → {one_line(said)}", data | {"output": said}
+    if decision.waits == "answer" and decision is not slot.decision and isinstance(slot.decision, Admitted):
+        said = tool_text(list(slot.given.values())[-1])
+        return "question_answered", one_line(said), data | {"question_id": call_id, "text": said, "answered": True}
     if decision.waits == "answer":
         answered = outcome is not None and outcome.error is None
         return "question_answered", one_line(said), data | {"question_id": call_id, "text": said, "answered": answered}

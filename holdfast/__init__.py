@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from holdfast.agent import Agent, Compaction, Interaction, Limits, ModelSettings
     from holdfast.builtins import ask_user, sleep, wait_until
     from holdfast.client import AsyncClient, Client, Run, RunSummary, Thread
+    from holdfast.conditions import Condition
     from holdfast.errors import (
         AgentNotFound,
         DecisionRefused,
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     )
     from holdfast.event import Event
     from holdfast.failure import Failure
+    from holdfast.hooks import PolicyDecision, PolicyEngine, PolicyRequest
     from holdfast.message import Message, ToolCall, Usage
+    from holdfast.policy import Match, Policy, PolicyRule
     from holdfast.request import RunRequest
     from holdfast.run import RunResult, SubagentExecution, ToolExecution
     from holdfast.subagents import Join, Subagent
@@ -42,6 +45,7 @@ _WHERE = {
     "AsyncClient": "client",
     "Client": "client",
     "Compaction": "agent",
+    "Condition": "conditions",
     "DecisionRefused": "errors",
     "DefinitionError": "errors",
     "Event": "event",
@@ -53,9 +57,15 @@ _WHERE = {
     "Interaction": "agent",
     "Join": "subagents",
     "Limits": "agent",
+    "Match": "policy",
     "Message": "message",
     "ModelSettings": "agent",
     "NoWorker": "errors",
+    "Policy": "policy",
+    "PolicyDecision": "hooks",
+    "PolicyEngine": "hooks",
+    "PolicyRequest": "hooks",
+    "PolicyRule": "policy",
     "Run": "client",
     "RunClosed": "errors",
     "RunExists": "errors",
@@ -90,6 +100,7 @@ __all__ = [
     "AsyncClient",
     "Client",
     "Compaction",
+    "Condition",
     "DecisionRefused",
     "DefinitionError",
     "Event",
@@ -101,9 +112,15 @@ __all__ = [
     "Interaction",
     "Join",
     "Limits",
+    "Match",
     "Message",
     "ModelSettings",
     "NoWorker",
+    "Policy",
+    "PolicyDecision",
+    "PolicyEngine",
+    "PolicyRequest",
+    "PolicyRule",
     "Run",
     "RunClosed",
     "RunExists",

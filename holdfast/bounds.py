@@ -39,6 +39,8 @@ CONTINUE_AFTER_BYTES = 8 * 1024 * 1024
 """Events and bytes of one link of a run, after which it continues as new."""
 REPEATED_MAX_BYTES = 16 * 1024
 """A run's input, and its metadata, where each link repeats them; larger ones stand in the first link only."""
+CONTEXT_MAX_BYTES = 16 * 1024
+"""What policies may know of a run's metadata: each link hands it on."""
 CARRIED_EXECUTIONS_MAX = 100
 CARRIED_EXECUTIONS_BYTES = 32 * 1024
 """Tool executions that a link hands to the next one; the latest are kept."""

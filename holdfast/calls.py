@@ -12,6 +12,7 @@ from holdfast.carried import Carried, Pushed, Reference
 from holdfast.content import Content
 from holdfast.data import Data
 from holdfast.message import Usage
+from holdfast.policy import Policy
 from holdfast.request import After, RunRequest
 
 
@@ -31,9 +32,20 @@ class LoadedAgent(Data):
     """The run's own mark around what tools return, which no tool can know; None leaves their output as it is."""
     queues: dict[str, str] = Field(default_factory=dict)
     """Activity type, or `model:` and a model's name → its task queue, where that is not the run's."""
+    policy: Policy | None = None
+    """The worker's own rules, beside the agent's."""
+    policy_hooks: bool = False
+    """Whether the worker has hooks, which are asked before a turn's calls are made."""
     continue_after_events: int = CONTINUE_AFTER_EVENTS
     continue_after_bytes: int = CONTINUE_AFTER_BYTES
     """Events and bytes of one link, after which the run continues as new; the worker's setting when it began."""
+
+    def context_of(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Return what rules and hooks may know of a run's metadata: hooks all of it, rules alone what they name."""
+        if self.policy_hooks:
+            return metadata
+        policies = [policy for policy in (self.policy, self.agent.policy) if policy is not None]
+        return {name: value for policy in policies for name, value in policy.context_of(metadata).items()}
 
 
 class LoadAgent(Data):

@@ -78,6 +78,8 @@ class OpenTurn(Data):
     settled: tuple[Settled, ...] = ()
     awaited: tuple[Awaited, ...] = ()
     granted: tuple[Granted, ...] = ()
+    given: tuple[Granted, ...] = ()
+    """Calls with arguments that people gave where a policy asked for them: these alone."""
     dropped: int = 0
     """Calls beyond what one turn may hold, of which the model is told once the others have ended."""
 
@@ -132,6 +134,8 @@ class Carried(Data):
     limit_reached: str | None = None
     context_tokens: int = 0
     """Tokens of the last model call, by which compaction is decided."""
+    context: dict[str, Any] = Field(default_factory=dict)
+    """What policies may know of the run's metadata."""
     goal: str = ""
     """One line of the first user message, for the run's page."""
     seen: str = ""

@@ -16,6 +16,8 @@ from holdfast.activities.answer import Complete
 from holdfast.bounds import canonical_json
 from holdfast.client.portal import Portal
 from holdfast.errors import DefinitionError
+from holdfast.hooks import PolicyEngine
+from holdfast.policy import Policy
 from holdfast.tools import Tool
 from holdfast.worker.build import Serving, make_worker
 from holdfast.worker.plugin import HoldfastPlugin
@@ -39,6 +41,7 @@ class Hosting:
     portal: Portal
     settings: Settings
     complete: Complete | None
+    policy_engine: Policy | PolicyEngine | None = None
     workers: dict[Place, tuple[Tools, Serving]] = field(default_factory=dict)
     threads: Serving | None = None
     """The worker of threads, once one is used."""
@@ -57,7 +60,7 @@ class Hosting:
         other = _polling.get(place)
         if other is not None and other is not self:
             theirs = other._known(place)
-            same = theirs == brought and (other.settings, other.complete) == (self.settings, self.complete)
+            same = theirs == brought and other._told == self._told
             known = None if same else await other.portal.bridge(other._release(place))
         elif known is not None:
             await self._release(place)
@@ -65,7 +68,7 @@ class Hosting:
         for name, tool in (known or {}).items():
             if origin(wanted[name]) != origin(tool):
                 raise DefinitionError(f"two different tools are named {name!r} on task queue {queue!r}")
-        plugin = HoldfastPlugin(tools=wanted.values(), settings=self.settings, complete=self.complete)
+        plugin = HoldfastPlugin((), wanted.values(), *self._told)
         serving = Serving(make_worker(temporal, plugin, task_queue=queue))
         await serving.begun()
         self.workers[place] = (wanted, serving)
@@ -83,6 +86,10 @@ class Hosting:
         threads, self.threads = self.threads, None
         others = [] if threads is None or threads.ended.done() else [threads.stop()]
         await asyncio.gather(*(self._release(place) for place in list(self.workers)), *others)
+
+    @property
+    def _told(self) -> tuple[Settings, Complete | None, Policy | PolicyEngine | None]:
+        return self.settings, self.complete, self.policy_engine
 
     def _known(self, place: Place) -> Tools | None:
         tools, serving = self.workers.get(place, ({}, None))

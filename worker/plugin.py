@@ -37,6 +37,8 @@ from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
 from holdfast.client.presence import pollers
 from holdfast.client.recall import ended, recall
+from holdfast.hooks import PolicyEngine
+from holdfast.policy import Policy
 from holdfast.tools import Tool
 from holdfast.worker.attributes import register
 from holdfast.worker.discovery import Registry
@@ -56,7 +58,7 @@ class HoldfastPlugin(SimplePlugin):
     """`Worker(client, task_queue="holdfast", plugins=[HoldfastPlugin(agents=[…])])`, or among its client's plugins.
 
     Agents are those that runs may name; their tools, and `tools`, become activities under their own names. `complete`
-    asks the models; litellm does unless another is given.
+    asks the models; litellm does unless another is given. `policy_engine` holds for every run, whatever its agent says.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class HoldfastPlugin(SimplePlugin):
         tools: Iterable[Tool[..., Any]] = (),
         settings: Settings | None = None,
         complete: Complete | None = None,
+        policy_engine: Policy | PolicyEngine | None = None,
     ) -> None:
         self.settings = settings or read_settings()
         self.registry = Registry.of(agents, tools)
         self.search_attributes = False
         self._warm_up = warm_up if complete is None else None
-        parts = _Parts(self.registry, self.settings, complete or _litellm(self.settings), self._may_search)
+        engine = PolicyEngine.of(policy_engine)
+        parts = _Parts(self.registry, self.settings, complete or _litellm(self.settings), self._may_search, engine)
         super().__init__(
             "holdfast",
             data_converter=_with_pydantic,
@@ -149,6 +153,7 @@ class _Parts:
         settings: Settings,
         complete: Complete,
         search_attributes: Callable[[], bool],
+        policy_engine: PolicyEngine,
     ) -> None:
         scrub = Scrubber.of_environment(settings.secrets)
         cache = TranscriptCache(settings.transcript_cache_bytes)
@@ -162,6 +167,7 @@ class _Parts:
             tool_output_max_chars=settings.tool_output_max_chars,
             continue_after=(settings.continue_after_events, settings.continue_after_bytes),
             past=past.past,
+            policy=policy_engine,
         )
         threads = ThreadActivities(
             past.past,

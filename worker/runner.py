@@ -20,6 +20,8 @@ from holdfast.client.threads import Compaction as ThreadCompaction
 from holdfast.client.views import RunSummary
 from holdfast.content import Said
 from holdfast.errors import InputInvalid, ServerUnavailable
+from holdfast.hooks import PolicyEngine
+from holdfast.policy import Policy
 from holdfast.run import RunResult
 from holdfast.tools import Tool
 from holdfast.worker import logs
@@ -54,6 +56,7 @@ class Runner:
         config: RunnerConfig | None = None,
         complete: Complete | None = None,
         task_queue: str | None = None,
+        policy_engine: Policy | PolicyEngine | None = None,
         telemetry: Literal["console", "json", "otel"] | None = None,
     ) -> None:
         self._where = (address, namespace)
@@ -65,7 +68,7 @@ class Runner:
         self._closed = False
         if self._settings.telemetry in ("console", "json"):
             logs.tell(self._settings.telemetry, self._settings.log_level, self._settings.secrets)
-        self._hosting = Hosting(self._portal, self._settings, complete)
+        self._hosting = Hosting(self._portal, self._settings, complete, policy_engine)
         self._hosted = _Hosted()
         atexit.register(self.close)
 

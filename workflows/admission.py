@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from holdfast.agent import Interaction, Limits
@@ -15,6 +15,7 @@ from holdfast.errors import InputInvalid
 from holdfast.message import ToolCall
 from holdfast.subagents import check_words
 from holdfast.tools import ToolSpec
+from holdfast.workflows.policy import NOTHING_SAID, Judge, Judged, Judgement, denied
 
 Waits = Literal["approval", "answer", "timer"]
 
@@ -28,6 +29,15 @@ class Admitted:
     arguments: dict[str, Any]
     waits: Waits | None = None
     """What must come first: somebody's approval or answer, or a point in time."""
+    judged: Judged = NOTHING_SAID
+    """What the policies say of it."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the arguments that a person gave, where a policy asked for them."""
+
+    @property
+    def asks(self) -> Judgement | None:
+        """The policy that wants a person's input before the call is made, or in its place."""
+        return self.judged.question(self.given) if self.waits == "answer" and self.spec.builtin is None else None
 
 
 @dataclass(frozen=True)
@@ -37,11 +47,14 @@ class Refused:
     call: ToolCall
     type: str
     message: str
+    judged: Judged = NOTHING_SAID
+    """What the policies say of it."""
 
 
 Decision = Admitted | Refused
 
 NOBODY_APPROVES = "nobody is there to approve it, so it was not called"
+NOBODY_GIVES = "nobody is there to give what it needs, so it was not called"
 NOBODY_ANSWERS = "nobody is there to answer: go on with what is known, and say what was assumed"
 
 
@@ -52,15 +65,19 @@ def admit(
     tool_calls_made: int,
     interaction: Interaction | None = None,
     granted: Collection[str] = (),
+    judge: Judge | None = None,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Decision]:
     """Decide every call of a turn, in order; the timeline recomputes the same from what history holds.
 
-    `granted` are the ids of calls that somebody has approved: those need nobody any more.
+    `granted` are the ids of calls that somebody has approved: those need nobody any more. `given` has, by call id, the
+    arguments that people have given where a policy asked for them.
     """
     decisions: list[Decision] = []
     room = max(0, limits.max_tool_calls - tool_calls_made)
     for index, call in enumerate(calls):
-        decision = _decide(call, tools, Interaction() if call.id in granted else interaction or Interaction())
+        own = Interaction() if call.id in granted else interaction or Interaction()
+        decision = _decide(call, tools, own, judge or Judge(), (given or {}).get(call.id, {}))
         if isinstance(decision, Admitted) and index >= limits.max_tool_calls_per_turn:
             decision = Refused(
                 call,
@@ -81,7 +98,13 @@ def arguments_digest(name: str, arguments: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json([name, dict(arguments)]).encode()).hexdigest()[:16]
 
 
-def _decide(call: ToolCall, tools: Mapping[str, ToolSpec], interaction: Interaction) -> Decision:
+def _decide(
+    call: ToolCall,
+    tools: Mapping[str, ToolSpec],
+    interaction: Interaction,
+    judge: Judge,
+    given: Mapping[str, Any],
+) -> Decision:
     spec = tools.get(call.name)
     if spec is None:
         known = ", ".join(sorted(tools)) or "none"
@@ -101,21 +124,38 @@ def _decide(call: ToolCall, tools: Mapping[str, ToolSpec], interaction: Interact
     except (ValueError, TypeError, RecursionError) as error:
         text = str(error)[:200]
         return Refused(call, "ToolArgumentsInvalid", f"the arguments are not valid JSON for {call.name}: {text}")
-    return _interacting(Admitted(call, spec, arguments, _waits(spec)), interaction)
+    return _interacting(judged(call, spec, {**arguments, **given}, judge, given), interaction)
 
 
-def _waits(spec: ToolSpec) -> Waits | None:
+def judged(
+    call: ToolCall, spec: ToolSpec, arguments: dict[str, Any], judge: Judge, given: Mapping[str, Any]
+) -> Decision:
+    """Hold a call against the policies: first a person's input is asked for, then somebody's approval."""
+    said = judge.judge(call.id, spec.name, arguments)
+    if said.denial is not None:
+        return Refused(call, *denied(said.denial), said)
+    waits: Waits | None = None
     if spec.builtin is not None:
-        return "answer" if spec.builtin == "ask_user" else "timer"
-    return "approval" if spec.requires_approval else None
+        waits = "answer" if spec.builtin == "ask_user" else "timer"
+    elif said.question(given) is not None:
+        waits = "answer"
+    elif said.approval is not None or (spec.requires_approval and not said.needs_nobody):
+        waits = "approval"
+    return Admitted(call, spec, arguments, waits, said, given)
 
 
-def _interacting(admitted: Admitted, interaction: Interaction) -> Decision:
+def approves_itself(admitted: Admitted, interaction: Interaction) -> bool:
+    """Say whether an approval that nobody gives counts as given: an agent may say so only of what it asks for."""
+    return interaction.fallback == "approve" and not admitted.judged.is_firm
+
+
+def _interacting(decision: Decision, interaction: Interaction) -> Decision:
     """Fall back at once where nobody is there."""
-    if interaction.mode != "headless" or admitted.waits in (None, "timer"):
-        return admitted
-    if admitted.waits == "answer":
-        return Refused(admitted.call, "NoAnswer", NOBODY_ANSWERS)
-    if interaction.fallback == "approve":
-        return Admitted(admitted.call, admitted.spec, admitted.arguments)
-    return Refused(admitted.call, "ApprovalDenied", NOBODY_APPROVES)
+    if isinstance(decision, Refused) or interaction.mode != "headless" or decision.waits in (None, "timer"):
+        return decision
+    if decision.waits == "answer":
+        told = NOBODY_ANSWERS if decision.asks is None else NOBODY_GIVES
+        return Refused(decision.call, "NoAnswer", told, decision.judged)
+    if approves_itself(decision, interaction):
+        return replace(decision, waits=None)
+    return Refused(decision.call, "ApprovalDenied", NOBODY_APPROVES, decision.judged)

@@ -44,10 +44,10 @@ async def begin(hands: Hands, request: RunRequest) -> RunState:
     if request.interaction_mode is not None:
         interaction = interaction.model_copy(update={"mode": request.interaction_mode})
     if after is None:
-        state = RunState.begin(loaded, interaction, lineage)
+        state = RunState.begin(loaded, interaction, lineage, request.metadata)
     else:
         carried, messages = await _restore(hands, after, carried, loaded.tool_output_max_chars)
-        state = resume(loaded, carried, messages, workflow.time(), interaction, lineage)
+        state = resume(loaded, carried, messages, workflow.time(), interaction, lineage, request.metadata)
         if not len(state.transcript) and not state.inbox:
             raise InputInvalid({"after": "there is nothing to go on from: give a message"})
     join(state, request, workflow.info().workflow_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from holdfast.agent import Interaction
@@ -40,6 +40,7 @@ def carry(state: RunState, link: str, **more: Any) -> Carried:
         limit_reached=state.limit_reached,
         context_tokens=state.talk.context_tokens,
         goal=state.goal,
+        context=state.context,
         seen=state.seen,
         executions=state.executions.latest(),
         models=state.models.handed_on(),
@@ -66,8 +67,12 @@ def resume(
     now: float,
     interaction: Interaction | None = None,
     lineage: Lineage | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> RunState:
-    """Go on from what a closed link has handed on; the messages are in wire form, those of its inbox last."""
+    """Go on from what a closed link has handed on; the messages are in wire form, those of its inbox last.
+
+    `metadata` is the request's; where it says nothing, what the closed link knew of it counts on.
+    """
     state = RunState(
         loaded,
         Models(loaded.agent, carried.models),
@@ -80,6 +85,7 @@ def resume(
         executions=Executions(carried.executions),
         talk=Conversation(carried.context_tokens),
         goal=carried.goal or one_line(text_of(next(iter(loaded.prompts), "")), 300),
+        context=loaded.context_of(dict(metadata)) if metadata else carried.context,
         memory=carried.memory,
         own_from=carried.own_from,
         handed_over=carried.handed_over,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from holdfast.workflows.executions import Executions
 from holdfast.workflows.family import Family, limits_of
 from holdfast.workflows.models import Models
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Move, Rest
+from holdfast.workflows.policy import Judge
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_model, waits_for_thread
 from holdfast.workflows.turn import Turn as OpenCalls
@@ -61,6 +62,8 @@ class RunState:
     lineage: InitVar[Lineage | None] = None
     carried: InitVar[Carried | None] = None
     goal: str = ""
+    context: dict[str, Any] = field(default_factory=dict)
+    """What policies, hooks and guardrails may know of the run's metadata."""
     memory: Reference | None = None
     """What the run's thread remembered when the run read it; None where it has read nothing."""
     own_from: int = 0
@@ -79,7 +82,11 @@ class RunState:
 
     @classmethod
     def begin(
-        cls, loaded: LoadedAgent, interaction: Interaction | None = None, lineage: Lineage | None = None
+        cls,
+        loaded: LoadedAgent,
+        interaction: Interaction | None = None,
+        lineage: Lineage | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> RunState:
         """Begin a run that goes on from nothing."""
         state = cls(
@@ -90,6 +97,7 @@ class RunState:
             answers=Answers.of(loaded.agent),
             goal=one_line(text_of(loaded.prompts[0]), 300),
             lineage=lineage,
+            context=loaded.context_of(dict(metadata or {})),
         )
         for said in loaded.prompts:
             state.talk.say(user_message(said))
@@ -365,8 +373,10 @@ class RunState:
         made = self.budget.tool_calls
         before = handed_on or OpenTurn()
         granted = [each.call_id for each in before.granted]
-        decisions = admit(calls, self._tools, self.limits, made, self.interaction, granted)
-        self.turn = OpenCalls(decisions, self.interaction, now)
+        given = {each.call_id: each.arguments or {} for each in before.given}
+        judge = Judge.of(self.loaded, self.context)
+        decisions = admit(calls, self._tools, self.limits, made, self.interaction, granted, judge, given)
+        self.turn = OpenCalls(decisions, self.interaction, now, judge)
         self.turn.take_over(before)
         if handed_on is not None:
             self.family.take_over(self.turn)

@@ -98,9 +98,8 @@ def _asked(live: Live, state: RunState, slot: Slot, budget_usd: float | None) ->
         mode = "headless"
     link = None if child is None else child.link
     said = _words(slot.arguments) if link is None else {"after": After(run=link)}
-    return RunRequest(
-        agent=subagent.agent, metadata=live.request.metadata, interaction_mode=mode, lineage=lineage, **said
-    )
+    metadata = live.request.metadata or state.context  # a later link, or a restart, may not have been told of it
+    return RunRequest(agent=subagent.agent, metadata=metadata, interaction_mode=mode, lineage=lineage, **said)
 
 
 def _words(arguments: dict[str, Any]) -> dict[str, Any]:

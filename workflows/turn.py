@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,16 @@ from holdfast.request import Decision as Verdict
 from holdfast.workflows.admission import (
     NOBODY_ANSWERS,
     NOBODY_APPROVES,
+    NOBODY_GIVES,
     Admitted,
     Decision,
     Refused,
     Waits,
+    approves_itself,
     arguments_digest,
+    judged,
 )
+from holdfast.workflows.policy import Judge, Judgement, denied, typed, worded
 
 _OUTCOME_FRAME_BYTES = 512
 """Of a carried outcome, around its output or error: a type and a time."""
@@ -76,7 +80,25 @@ class Slot:
         assert self.outcome is not None
         spec = self.decision.spec if isinstance(self.decision, Admitted) else None
         no_activity = spec is not None and (spec.builtin is not None or spec.subagent is not None)
-        return self.outcome.error is None and self.edited is None and not no_activity
+        return (
+            self.outcome.error is None
+            and self.edited is None
+            and not no_activity
+            and not self.given
+            and self.asks is None
+        )
+
+    @property
+    def asks(self) -> Judgement | None:
+        """The policy that wants a person's input before the call is made, or in its place."""
+        return self.decision.asks if isinstance(self.decision, Admitted) else None
+
+    @property
+    def question(self) -> str:
+        """What a person is asked."""
+        assert isinstance(self.decision, Admitted)
+        asks, arguments = self.asks, self.decision.arguments
+        return str(arguments.get("question", "")) if asks is None else worded(asks, self.call.name, arguments)
 
     def result(self, max_chars: int) -> Message:
         """Return what the model is told, once the call has ended."""
@@ -85,9 +107,14 @@ class Slot:
         if outcome.error is not None:
             return tool_message(self.call.id, f"Error ({outcome.error_type}): {outcome.error}")
         content = tool_content(outcome.output, max_chars)
-        if self.edited is not None:
+        if self.asks is not None:
+            content = f"It was not called. In its place a person says: {content}"
+        elif self.edited is not None:
             told = cut_chars(to_json(self.edited), _EDITED_MAX_CHARS)
             content = f"{content}\n\n(approved with other arguments: {told})"
+        elif self.given:
+            told = cut_chars(to_json(dict(self.given)), _EDITED_MAX_CHARS)
+            content = f"{content}\n\n(called with what a person gave: {told})"
         return tool_message(self.call.id, content)
 
     def is_decided_as(self, verdict: Verdict) -> bool:
@@ -98,8 +125,22 @@ class Slot:
 
     def is_answered_with(self, answer: Answer) -> bool:
         """Say whether this is what the call's question was answered with."""
-        asks = isinstance(self.decision, Admitted) and self.decision.waits == "answer"
-        return asks and self.outcome == Outcome(output=answer.text)
+        if not isinstance(self.decision, Admitted):
+            return False
+        last = list(self.given.items())[-1:]
+        if any(value == typed(answer.text, self.decision.spec, name) for name, value in last):
+            return True
+        return self.decision.waits == "answer" and self.outcome == Outcome(output=answer.text)
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The arguments that a person gave where a policy asked for them."""
+        return self.decision.given if isinstance(self.decision, Admitted) else {}
+
+    @property
+    def is_refused_anew(self) -> bool:
+        """Whether the next link refuses the call by itself; a policy, which may be another by then, is not asked."""
+        return self.outcome == _refusal(self.decision) and not self.decision.judged.said
 
     def settle(self, outcome: Outcome, *, made: bool) -> None:
         """Take the outcome; the first one counts."""
@@ -110,8 +151,11 @@ class Slot:
 class Turn:
     """The calls of the last assistant message, in their order."""
 
-    def __init__(self, decisions: Iterable[Decision], interaction: Interaction, now: float) -> None:
+    def __init__(
+        self, decisions: Iterable[Decision], interaction: Interaction, now: float, judge: Judge | None = None
+    ) -> None:
         self.interaction = interaction
+        self.judge = judge or Judge()
         self.slots = {each.call.id: _slot(each, interaction, now) for each in decisions}
 
     @property
@@ -143,10 +187,18 @@ class Turn:
             raise NotAwaited(f"the call {verdict.call_id!r} has other arguments than those that were decided on")
         if slot.waits != "approval":
             return slot
-        edited = [each for each in (verdict.arguments, *(one.edited for one in self.slots.values())) if each]
-        if verdict.arguments and sum(map(json_size, edited)) > EDITED_MAX_BYTES:
-            raise NotAwaited(f"the calls of one turn are approved with at most {EDITED_MAX_BYTES:,} bytes of arguments")
+        if verdict.arguments:
+            self._check_arguments(slot, verdict.arguments, verdict.arguments)
         return slot
+
+    def _check_arguments(self, slot: Slot, arguments: dict[str, Any], new: dict[str, Any]) -> None:
+        """Raise NotAwaited for arguments of a person's that a policy forbids, or that no turn has room for."""
+        held = [part for one in self.slots.values() for part in (one.edited, one.given) if part]
+        if sum(map(json_size, [new, *held])) > EDITED_MAX_BYTES:
+            raise NotAwaited(f"people give the calls of one turn at most {EDITED_MAX_BYTES:,} bytes of arguments")
+        denial = self.judge.judge(slot.call.id, slot.call.name, arguments).denial
+        if denial is not None:
+            raise NotAwaited(f"with these arguments the call is not allowed: {denied(denial)[1]}")
 
     def decide(self, verdict: Verdict) -> None:
         """Let a call be made, or refuse it."""
@@ -163,11 +215,24 @@ class Turn:
         slot = self.slots.get(answer.question_id)
         if slot is None or (slot.waits != "answer" and not slot.is_answered_with(answer)):
             raise NotAwaited(f"no question {answer.question_id[:40]!r} waits for an answer")
+        if slot.waits == "answer" and slot.asks is not None and slot.asks.into is not None:
+            given = _given(slot, answer)
+            self._check_arguments(slot, {**slot.arguments, **given}, given)
         return slot
 
     def answer(self, answer: Answer) -> None:
-        """Give the answer to the model; the first one counts."""
-        self.check_answer(answer).settle(Outcome(output=answer.text), made=True)
+        """Give the answer to the model, or into the call that waits for it; the first one counts."""
+        slot = self.check_answer(answer)
+        decision = slot.decision
+        if slot.waits != "answer" or not isinstance(decision, Admitted):
+            return
+        if slot.asks is None or slot.asks.into is None:
+            slot.settle(Outcome(output=answer.text), made=slot.asks is None)
+            return
+        given = {**decision.given, **_given(slot, answer)}
+        slot.decision = judged(decision.call, decision.spec, {**decision.arguments, **given}, self.judge, given)
+        slot.waits = slot.decision.waits if isinstance(slot.decision, Admitted) else None
+        slot.outcome = _refusal(slot.decision)
 
     def expire(self, call_id: str) -> None:
         """End a wait whose time has come."""
@@ -175,9 +240,11 @@ class Turn:
         match slot.waits:
             case "timer":
                 slot.settle(Outcome(output=RESTED), made=True)
+            case "answer" if slot.asks is not None:
+                slot.settle(Outcome(error_type="NoAnswer", error=NOBODY_GIVES), made=False)
             case "answer":
                 slot.settle(Outcome(error_type="NoAnswer", error=NOBODY_ANSWERS), made=True)
-            case "approval" if self.interaction.fallback == "approve":
+            case "approval" if isinstance(slot.decision, Admitted) and approves_itself(slot.decision, self.interaction):
                 slot.waits, slot.granted = None, True
             case "approval":
                 slot.settle(Outcome(error_type="ApprovalDenied", error=NOBODY_APPROVES), made=False)
@@ -202,8 +269,9 @@ class Turn:
                     arguments=slot.edited,
                 )
                 for call_id, slot in slots
-                if slot.outcome is not None and slot.outcome != _refusal(slot.decision)
+                if slot.outcome is not None and not slot.is_refused_anew
             ),
+            given=tuple(Granted(call_id=call_id, arguments=dict(slot.given)) for call_id, slot in slots if slot.given),
             awaited=tuple(
                 Awaited(call_id=call_id, waits=slot.waits, until=slot.until) for call_id, slot in slots if slot.waits
             ),
@@ -239,16 +307,18 @@ def waiting_for(slot: Slot) -> dict[str, Any]:
     assert isinstance(slot.decision, Admitted)
     arguments = slot.decision.arguments
     asks = slot.waits == "answer"
-    return {
+    described = {
         "kind": slot.waits,
         "id": slot.call.id,
         "tool_name": slot.call.name,
         "arguments": arguments,
-        "question": arguments.get("question") if asks else None,
-        "options": arguments.get("options") if asks else None,
+        "question": slot.question if asks else None,
+        "options": arguments.get("options") if asks and slot.asks is None else None,
         "until": slot.until,
         "digest": slot.digest,
     }
+    wanted = slot.asks or slot.decision.judged.approval
+    return described if wanted is None else {**described, "rule": wanted.rule, "reason": wanted.reason}
 
 
 def waits_for_thread(thread_id: str) -> dict[str, Any]:
@@ -264,6 +334,14 @@ def waits_for_model(model: str, until: float) -> dict[str, Any]:
 def _denied(verdict: Verdict) -> Outcome:
     told = cut("it was not approved" + (f": {verdict.reason}" if verdict.reason else ""))
     return Outcome(error_type="ApprovalDenied", error=told)
+
+
+def _given(slot: Slot, answer: Answer) -> dict[str, Any]:
+    """Return the argument that an answer is."""
+    assert isinstance(slot.decision, Admitted)
+    assert slot.asks is not None
+    assert slot.asks.into is not None
+    return {slot.asks.into: typed(answer.text, slot.decision.spec, slot.asks.into)}
 
 
 def _refusal(decision: Decision) -> Outcome | None:

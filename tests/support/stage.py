@@ -18,6 +18,8 @@ from holdfast.activities.endpoints import Endpoint
 from holdfast.client.connect import connect
 from holdfast.client.history import read
 from holdfast.client.timeline import Timeline
+from holdfast.hooks import PolicyEngine
+from holdfast.policy import Policy
 from holdfast.worker.build import make_worker
 from holdfast.worker.plugin import HoldfastPlugin
 from holdfast.worker.scripted import Script, ScriptedModel
@@ -95,6 +97,7 @@ async def stage(
     script: Script,
     agents: Iterable[Agent] = (),
     tools: Sequence[Tool[..., Any]] = (),
+    policy_engine: Policy | PolicyEngine | None = None,
     **settings: Any,
 ) -> AsyncIterator[Stage]:
     """Set a stage: `async with stage(address, script, [agent]) as at: await at.run("name", message="Hello")`."""
@@ -104,5 +107,5 @@ async def stage(
             **{"endpoints": endpoints(model.url), "grace_seconds": 1, **settings},
         )
         client = await connect(address)
-        async with make_worker(client, HoldfastPlugin(agents, tools, known)):
+        async with make_worker(client, HoldfastPlugin(agents, tools, known, policy_engine=policy_engine)):
             yield Stage(client, model, known)

@@ -123,7 +123,9 @@ class AnyRun(RuleBasedStateMachine):
         self.state.decide(verdict)
         assert slot.waits is None
         assert slot.arguments == ({"amount": 7} if arguments else {})
-        self.is_stale(verdict)
+        self.is_heard_once(verdict)
+        other = verdict.model_copy(update={"decision": "deny", "arguments": None, "reason": "another"})
+        self.is_stale(other)
         self.after_a_call()
 
     @precondition(lambda self: self.awaits("answer"))
@@ -142,6 +144,13 @@ class AnyRun(RuleBasedStateMachine):
         self.is_stale(Decision(call_id=data.draw(st.sampled_from(["none", *others])), decision="approve"))
         for slot in self.waiting:
             self.is_stale(Decision(call_id=slot.call.id, decision="approve", digest="0" * 16))
+
+    def is_heard_once(self, verdict: Decision) -> None:
+        """Say again what was decided, as a caller does that has not learnt that it was taken."""
+        before = observable(self.state)
+        if self.state.turn is not None:  # else the turn has closed, and nobody knows of it any more
+            self.state.decide(verdict)
+        assert observable(self.state) == before
 
     def is_stale(self, verdict: Decision) -> None:
         before = observable(self.state)

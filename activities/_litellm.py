@@ -125,8 +125,8 @@ class LiteLLM:
             raise
         except Exception as error:  # noqa: BLE001 - the vendor's errors have no common root
             raise classified(error, request.model) from None
-        known = told is not None
-        answer.usage = priced(litellm, model, endpoint, usage_of(told)) if known else estimated(request, answer)
+        usage = usage_of(told)
+        answer.usage = estimated(request, answer) if usage is None else priced(litellm, model, endpoint, usage)
 
 
 def _for_provider(litellm: ModuleType, model: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -31,8 +31,10 @@ def priced(litellm: ModuleType, model: str, endpoint: Endpoint, usage: Usage) ->
     return usage.model_copy(update={"cost_usd": sum(known)})
 
 
-def usage_of(told: Any) -> Usage:
-    """Return the tokens that a provider has told."""
+def usage_of(told: Any) -> Usage | None:
+    """Return the tokens that a provider has told, if it has."""
+    if told is None or (told.prompt_tokens == 0 and told.completion_tokens == 0):
+        return None
     read = getattr(told, "prompt_tokens_details", None)
     written = getattr(told, "completion_tokens_details", None)
     return Usage(

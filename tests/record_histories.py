@@ -142,6 +142,7 @@ def _worker(client: Client, name: str, model_url: str) -> Worker:
         endpoints=endpoints(model_url),
         grace_seconds=1,
         continue_after_events=shape.continue_after_events,
+        **shape.settings,
     )
     return make_worker(client, HoldfastPlugin([shape.agent], ALL_TOOLS, settings))
 

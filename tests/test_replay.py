@@ -25,6 +25,7 @@ from tests.record_histories import SOMEBODY
 from tests.support.answer_shapes import ANSWER_STATUSES
 from tests.support.kin_shapes import KIN_MARKS, KIN_STATUSES
 from tests.support.life_shapes import LIFE_SHAPES, SHAPES_OF_ALL
+from tests.support.model_shapes import FIRST, MODEL_STATUSES, SECOND
 from tests.support.shapes import SHAPES
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -47,6 +48,7 @@ STATUSES = {
     **dict.fromkeys(("model-refused", "model-failed", "model-failed-later", "terminated", "timed-out"), "failed"),
     **ANSWER_STATUSES,
     **KIN_STATUSES,
+    **MODEL_STATUSES,
 }
 """Statuses of the shapes that do not complete."""
 MARKS = {
@@ -62,6 +64,13 @@ MARKS = {
     "woken": [Kind.EVENT_TYPE_TIMER_CANCELED],
     "interrupted-in-tools": [Kind.EVENT_TYPE_ACTIVITY_TASK_CANCELED],
     "interrupted-by-deadline": [Kind.EVENT_TYPE_TIMER_FIRED],
+    **{
+        name: [Kind.EVENT_TYPE_TIMER_FIRED, Kind.EVENT_TYPE_ACTIVITY_TASK_FAILED]
+        for name in ("model-out", "model-out-again", "model-out-too-long", "model-out-paused", "model-out-killed")
+    },
+    "model-out-over-links.2": [Kind.EVENT_TYPE_TIMER_STARTED, Kind.EVENT_TYPE_TIMER_FIRED],
+    "model-failed-continued": [Kind.EVENT_TYPE_TIMER_STARTED],
+    "model-out-over-links.1": [Kind.EVENT_TYPE_TIMER_STARTED, Kind.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW],
     **{f"{name}.1": [Kind.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW] for name in CHAINS if "continued" in name},
     **{
         name: [Kind.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED]
@@ -162,6 +171,13 @@ async def test_a_history_is_what_its_name_says(name: str) -> None:
         ("limit-tool-calls", "tool_call_exception", {"error_type": "LimitReached"}),
         ("worker-killed", "tool_call_exception", {"error_type": "WorkerLost"}),
         ("worker-killed", "tool_completed", {"attempt": 2}),
+        ("fallen-back", "model_call_exception", {"model": FIRST, "falls_back_to": SECOND, "attempt": 2}),
+        ("fallen-back", "model_completed", {"step": 2}),
+        ("fallen-back-in-vain", "model_call_exception", {"model": SECOND, "error_type": "ModelUnavailable"}),
+        ("model-failed", "model_call_exception", {"attempt": 2, "error_type": "ModelUnavailable"}),
+        ("model-out", "model_call_exception", {"error_type": "ModelOut", "attempt": 2, "step": 1}),
+        ("model-out-over-links", "run_completed", {"steps": 2}),
+        ("budget-refused", "model_call_exception", {"error_type": "BudgetExceeded"}),
         ("structured-killed-in-a-repair", "model_completed", {"attempt": 2, "text": '{"sum": 3}'}),
         ("structured-repaired-over-links", "run_completed", {"output": {"sum": 3}}),
         ("planned", "planning", {"text": "1. Add.\n2. Say it.", "step": 1}),

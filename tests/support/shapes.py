@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -144,6 +144,8 @@ class Shape:
     """Whether the server has our search attributes."""
     continue_after_events: int = CONTINUE_AFTER_EVENTS
     """When its worker lets it continue as new."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of its worker, beside that."""
     killed: bool = False
     """Whether its worker must be a process of its own."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from temporalio import activity
@@ -28,7 +30,7 @@ from holdfast.bounds import (
 )
 from holdfast.calls import LoadAgent, LoadedAgent
 from holdfast.content import Content, content_form, says_something, with_text
-from holdfast.errors import AgentNotFound, HoldfastError, InputInvalid
+from holdfast.errors import AgentNotFound, DefinitionError, HoldfastError, InputInvalid
 from holdfast.hooks import PolicyEngine
 from holdfast.request import After, RunRequest
 from holdfast.tools import ToolSpec
@@ -45,6 +47,8 @@ class AgentActivities:
         *,
         search_attributes: Callable[[], bool] = lambda: False,
         tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS,
+        sanitize_tool_output: bool = True,
+        tool_queues: Sequence[str] = ("*",),
         continue_after: tuple[int, int] = (CONTINUE_AFTER_EVENTS, CONTINUE_AFTER_BYTES),
         past: Callable[[After], Awaitable[Past]],
         policy: PolicyEngine | None = None,
@@ -54,6 +58,8 @@ class AgentActivities:
         self._cache = cache
         self._search_attributes = search_attributes
         self._tool_output_max_chars = tool_output_max_chars
+        self._sanitize = sanitize_tool_output
+        self._tool_queues = tool_queues
         self._continue_after = continue_after
         self._past = past
         self._policy = policy or PolicyEngine()
@@ -88,7 +94,7 @@ class AgentActivities:
 
     def _load(self, request: RunRequest) -> LoadedAgent:
         agent = self._named(request.agent) if isinstance(request.agent, str) else request.agent
-        agent = agent.resolved(self._tools, self._agents)
+        agent = self._resolved(agent)
         if request.revision not in (None, agent.revision):
             raise InputInvalid({"revision": f"{request.revision!r} is not what this worker has: {agent.revision!r}"})
         if request.after is None:
@@ -112,9 +118,19 @@ class AgentActivities:
             said = () if request.message is None else (request.message,)
             return loaded.model_copy(update={"prompts": (*loaded.prompts, *past.unread, *said)})
         if past.loaded is not None and isinstance(request.agent, str) and request.agent not in self._agents:
-            agent = past.loaded.agent.resolved(self._tools, self._agents)
+            agent = self._resolved(past.loaded.agent)
             return self._pinned(agent, first_messages(agent, request))
         return await asyncio.to_thread(self._load, request)
+
+    def _resolved(self, agent: Agent) -> Agent:
+        """Return the agent as pure data; DefinitionError for a task queue that this worker's runs may not call."""
+        for spec in agent.tools_elsewhere:
+            queue, own = spec.task_queue, activity.info().task_queue
+            allowed = queue not in (None, own) and any(fnmatchcase(str(queue), each) for each in self._tool_queues)
+            if spec.name not in self._tools and not allowed:
+                told = f"agent {agent.name!r}: tool {spec.name!r}: an agent from outside may not call"
+                raise DefinitionError(f"{told} activities of task queue {queue or own!r}")
+        return agent.resolved(self._tools, self._agents)
 
     def _pinned(self, agent: Agent, prompts: tuple[Content, ...]) -> LoadedAgent:
         if agent.output_schema is not None:
@@ -129,6 +145,7 @@ class AgentActivities:
             tool_output_max_chars=self._tool_output_max_chars,
             policy=self._policy.policy if self._policy.policy.rules else None,
             policy_hooks=bool(self._policy.hooks),
+            boundary=secrets.token_hex(8) if self._sanitize else None,
             continue_after_events=events,
             continue_after_bytes=size,
         )

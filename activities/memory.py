@@ -39,7 +39,8 @@ class Memory:
     async def messages(self, call: ModelCall | Compact) -> list[dict[str, Any]]:
         """Return the messages that a call refers to; a retryable failure where the run has others."""
         reference, held = call.transcript, self.held
-        held.advance(reference, {each.index: each.message for each in call.pushed}, call.tool_output_max_chars)
+        pushed = {each.index: each.message for each in call.pushed}
+        held.advance(reference, pushed, call.tool_output_max_chars, call.boundary)
         if not held.matches(reference):
             if len(held.messages) >= reference.length:
                 held.clear()

@@ -26,7 +26,7 @@ from holdfast.message import Message
 from holdfast.request import After, RunRequest
 
 _MOST_BYTES = 16 * 1024 * 1024
-_KEPT_BY_A_FORK = ("link", "inbox", "context_tokens", "goal", "context", "answer_fits", "answer_error")
+_KEPT_BY_A_FORK = ("link", "inbox", "context_tokens", "goal", "sources", "context", "answer_fits", "answer_error")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ class PastActivities:
         if call.transcript is None or call.inbox or call.after.workflow_id not in (None, own):
             return None
         held = self._cache.held((own, call.after.run))
-        held.advance(call.transcript, {each.index: each.message for each in call.pushed}, call.tool_output_max_chars)
+        pushed = {each.index: each.message for each in call.pushed}
+        held.advance(call.transcript, pushed, call.tool_output_max_chars, call.boundary)
         whole = held.matches(call.transcript) and len(held.messages) == call.transcript.length
         return held if whole else None
 

@@ -9,6 +9,7 @@ from holdfast.activities.turns import sayable
 from holdfast.agent import Agent
 from holdfast.bounds import one_line, to_json
 from holdfast.calls import ModelCall
+from holdfast.envelope import ENVELOPE_NOTE
 
 CLOSING_NOTE = (
     "The limit {limit} of this run is reached. Answer now, from what is known so far; no more tools can be called. "
@@ -27,7 +28,7 @@ _OUTPUT_NOTE = (
 def request_of(call: ModelCall, agent: Agent, messages: list[dict[str, Any]]) -> ModelRequest:
     """Build the request of one step; what stays the same in a run comes first, so that providers can cache it."""
     asked = [sayable(message) for message in messages]
-    if system := system_message(agent):
+    if system := system_message(agent, enveloped=call.boundary is not None):
         asked.insert(0, {"role": "system", "content": system})
     tools = [
         {"type": "function", "function": spec.model_dump(include={"name", "description", "parameters"})}
@@ -55,9 +56,11 @@ def _planning_note(tools: list[dict[str, Any]]) -> str:
     return "\n".join([_PLANNING_NOTE, *([_TOOLS_NOTE, *named] if named else [])])
 
 
-def system_message(agent: Agent) -> str:
-    """Return the agent's instructions, and what its answer is to be."""
+def system_message(agent: Agent, *, enveloped: bool = False) -> str:
+    """Return the agent's instructions, what its tools' envelopes mean, and what its answer is to be."""
     parts = [agent.instructions]
+    if enveloped and agent.tool_specs:
+        parts.append(ENVELOPE_NOTE)
     if agent.output_schema is not None:
         parts += [_OUTPUT_NOTE, agent.output_description, f"JSON schema: {to_json(agent.output_schema)}"]
     elif agent.output_description:

@@ -8,9 +8,9 @@ from threading import Lock
 from typing import Any
 
 from holdfast.agent import Agent
-from holdfast.bounds import canonical_json, cut_chars, json_size
+from holdfast.bounds import canonical_json, json_size
 from holdfast.carried import Reference
-from holdfast.message import chain, tool_message, tool_text
+from holdfast.message import chain, told_by_tool, tool_message, tool_text
 
 _MOST_RUNS = 10_000
 
@@ -84,7 +84,13 @@ class Held:
         self._output_bytes -= len(output.encode())
         return output
 
-    def advance(self, reference: Reference, pushed: Mapping[int, dict[str, Any]], max_chars: int) -> None:
+    def advance(
+        self,
+        reference: Reference,
+        pushed: Mapping[int, dict[str, Any]],
+        max_chars: int,
+        boundary: str | None = None,
+    ) -> None:
         """Go as far towards a reference as what was pushed and fed allows."""
         while len(self.messages) < reference.length:
             message = pushed.get(len(self.messages))
@@ -92,7 +98,7 @@ class Held:
                 call = self._unsettled[0] if self._unsettled else None
                 if call is None or call not in self.outputs:
                     return
-                message = tool_message(call, cut_chars(self._take(call), max_chars)).wire()
+                message = tool_message(call, told_by_tool(call, self._take(call), max_chars, boundary)).wire()
             self.append(message)
 
     def matches(self, reference: Reference) -> bool:

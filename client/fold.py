@@ -23,6 +23,7 @@ from holdfast.request import RunRequest, UserMessage
 from holdfast.run import RunResult
 from holdfast.subagents import Lineage
 from holdfast.workflows.in_thread import join
+from holdfast.workflows.outcomes import Unreadable
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import NotAwaited
@@ -164,5 +165,5 @@ class Fold:
         try:
             values = await self._converter.decode(list(found)) if found else []
         except (RuntimeError, KeyError, ValueError) as error:
-            return {"undecodable": str(error)[:200]}
+            return Unreadable(undecodable=str(error)[:200])
         return values[0] if values else None

@@ -44,7 +44,7 @@ class ActivityFold(Fold):
         elif name == wire.MODEL_CALL:
             self._model_called(argument)
         elif name not in OURS:
-            label = summary(pairs(argument or {}))
+            name, label = self._tool_of(self._open[event.event_id]), summary(pairs(argument or {}))
             data = {"tool_name": name, "call_id": activity.activity_id, "arguments": argument}
             data["step"] = step_of_call(activity.activity_id)
             self._tell(("tool_called", f"{name} {label}".strip(), data))
@@ -148,9 +148,10 @@ class ActivityFold(Fold):
         if outcome.error is not None:
             self._failed_call(call, outcome)
         else:
-            data = {"tool_name": call.name, "call_id": call.id, "output": result}
+            name = self._tool_of(call)
+            data = {"tool_name": name, "call_id": call.id, "output": result}
             data |= {"latency_ms": outcome.latency_ms} | call.attempts
-            self._tell(("tool_completed", f"{call.name} → {one_line(tool_text(result))}", data), call)
+            self._tell(("tool_completed", f"{name} → {one_line(tool_text(result))}", data), call)
         self.state.settle(call.id, outcome)
 
     async def _activity_failed(self, scheduled_id: int, failure: Any) -> None:
@@ -179,14 +180,20 @@ class ActivityFold(Fold):
         if call.name not in OURS:
             if call.started is not None:
                 self.unknown.add(call.id)
-            text = f"{one_line(call.name)}: Cancelled: the run was stopped"
-            data = {"tool_name": call.name, "call_id": call.id, "error": "the run was stopped"}
+            name = self._tool_of(call)
+            text = f"{one_line(name)}: Cancelled: the run was stopped"
+            data = {"tool_name": name, "call_id": call.id, "error": "the run was stopped"}
             self._tell(("tool_call_exception", text, data | {"error_type": "Cancelled"} | call.attempts), call)
 
     def _slot(self, call: Span) -> Slot | None:
         turn = self.state.turn if self.state else None
         return turn.slots.get(call.id) if turn is not None and call.name not in OURS else None
 
+    def _tool_of(self, call: Span) -> str:
+        """Return the tool's name, which may be another than its activity's type."""
+        slot = self._slot(call)
+        return call.name if slot is None else slot.call.name
+
     def _failed_call(self, call: Span, outcome: Any) -> None:
-        kind, text, data = told.failed_call(call.name, call.id, outcome)
+        kind, text, data = told.failed_call(self._tool_of(call), call.id, outcome)
         self._tell((kind, text, data | call.attempts), call)

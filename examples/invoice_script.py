@@ -61,8 +61,9 @@ def _results(request: ChatRequest) -> dict[str, list[Any]]:
     }
     found: dict[str, list[Any]] = {}
     for message in request.messages:
-        if message["role"] == "tool" and not message["content"].startswith("Error"):
-            found.setdefault(names[message["tool_call_id"]], []).append(json.loads(message["content"]))
+        told = request.tool_results.get(message.get("tool_call_id", ""), "Error")
+        if not told.startswith("Error"):
+            found.setdefault(names[message["tool_call_id"]], []).append(json.loads(told))
     return found
 
 

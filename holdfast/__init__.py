@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from holdfast.message import Message, ToolCall, Usage
     from holdfast.policy import Match, Policy, PolicyRule
     from holdfast.request import RunRequest
-    from holdfast.run import RunResult, SubagentExecution, ToolExecution
+    from holdfast.run import RunResult, Source, SubagentExecution, ToolExecution
     from holdfast.subagents import Join, Subagent
     from holdfast.tools import Tool, ToolContext, ToolSpec, tool
     from holdfast.worker import HoldfastPlugin, Runner, RunnerConfig, Settings
@@ -78,6 +78,7 @@ _WHERE = {
     "ServerError": "errors",
     "ServerUnavailable": "errors",
     "Settings": "worker",
+    "Source": "run",
     "Subagent": "subagents",
     "SubagentExecution": "run",
     "Thread": "client",
@@ -133,6 +134,7 @@ __all__ = [
     "ServerError",
     "ServerUnavailable",
     "Settings",
+    "Source",
     "Subagent",
     "SubagentExecution",
     "Thread",

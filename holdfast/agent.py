@@ -216,17 +216,34 @@ class Agent(Data):
         """Return the same agent as pure data, every tool the ToolSpec that `known` has for its name.
 
         The worker's word counts, not the caller's: a tool that must run once can't be declared repeatable from afar.
-        Subagents are resolved too; one that is named stays a name, and says what the agent in `agents` says of itself.
-        DefinitionError for a name that `known` or `agents` lacks.
+        Of those that `known` lacks, the ones stay that say what carries them out. Subagents are resolved too; one that
+        is named stays a name, and says what the agent in `agents` says of itself. DefinitionError for a name that
+        `known` or `agents` lacks.
         """
-        missing = [name for name in self.tool_names if name not in known]
+        elsewhere = {spec.name: spec for spec in self.tools_elsewhere if spec.name not in known}
+        missing = [name for name in self.tool_names if name not in known and name not in elsewhere]
         if missing:
             raise DefinitionError(f"agent {self.name!r}: no tool named {', '.join(map(repr, missing))}")
-        found = agents or {}
-        told: dict[str, Any] = {"tools": tuple(known[name] for name in self.tool_names)}
+        types = {spec.activity_type: name for name, spec in known.items()}
+        for name, spec in elsewhere.items():
+            if spec.activity_type in types:
+                own = types[spec.activity_type]
+                raise DefinitionError(f"agent {self.name!r}: {name!r} is another name for this worker's tool {own!r}")
+        found, specs = agents or {}, elsewhere | known
+        told: dict[str, Any] = {"tools": tuple(specs[name] for name in self.tool_names)}
         if self.subagents:
             told["subagents"] = tuple(_resolved(self.name, each, known, found) for each in self.called)
         return self.model_copy(update=told)
+
+    @property
+    def tools_elsewhere(self) -> list[ToolSpec]:
+        """Those of its tools that say themselves which activity, or which task queue, carries them out."""
+        return [each for each in self.tools if isinstance(each, ToolSpec) and each.is_elsewhere]
+
+    @property
+    def every_tool_elsewhere(self) -> list[ToolSpec]:
+        """Those of its own, and of its subagents'."""
+        return [*self.tools_elsewhere, *(each for inner in self.whole_subagents for each in inner.every_tool_elsewhere)]
 
     @property
     def tool_specs(self) -> list[ToolSpec]:

@@ -44,6 +44,13 @@ CONTEXT_MAX_BYTES = 16 * 1024
 CARRIED_EXECUTIONS_MAX = 100
 CARRIED_EXECUTIONS_BYTES = 32 * 1024
 """Tool executions that a link hands to the next one; the latest are kept."""
+SOURCES_MAX = 200
+SOURCES_MAX_BYTES = 64 * 1024
+"""Sources inside a run's result; the latest are kept."""
+SOURCE_URL_MAX_BYTES = 2 * 1024
+SOURCE_TITLE_MAX_CHARS = 300
+CARRIED_SOURCES_BYTES = 16 * 1024
+"""Sources that a link hands to the next one; the latest are kept."""
 CARRIED_OUTCOMES_BYTES = 512 * 1024
 """Outcomes of an open turn's calls that a link hands to the next one, in all; of each the same part."""
 EDITED_MAX_BYTES = 512 * 1024

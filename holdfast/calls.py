@@ -68,6 +68,8 @@ class Restore(Data):
     pushed: tuple[Pushed, ...] = ()
     """Messages that no activity can have fed to a worker's cache."""
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
+    boundary: str | None = None
+    """The closed link's, for outputs that have no place in the transcript yet."""
 
 
 class Restored(Data):
@@ -93,6 +95,7 @@ class Compact(Data):
     unknown_price: Literal["refuse", "allow"] = "refuse"
     """As the agent's limits have it."""
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
+    boundary: str | None = None
     transcript: Reference
     pushed: tuple[Pushed, ...] = ()
 

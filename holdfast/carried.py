@@ -8,7 +8,7 @@ from pydantic import Field
 
 from holdfast.data import Data
 from holdfast.message import Usage
-from holdfast.run import SubagentExecution, ToolExecution
+from holdfast.run import Source, SubagentExecution, ToolExecution
 
 
 class Reference(Data):
@@ -125,6 +125,8 @@ class Carried(Data):
     """Of the messages to restore; None where only the closed link's history can tell."""
     pushed: tuple[Pushed, ...] = ()
     """Those of the messages that no activity can have fed to a worker's cache."""
+    boundary: str | None = None
+    """The mark that this link put around what tools returned; the next one has its own."""
     inbox: int = 0
     """Messages beyond the transcript, which the model has not seen."""
     counts: Counts = Counts()
@@ -143,6 +145,8 @@ class Carried(Data):
     executions: tuple[ToolExecution, ...] = ()
     """The latest, as previews."""
     models: Asking = Asking()
+    sources: tuple[Source, ...] = ()
+    """The latest that tools have named."""
     turn: OpenTurn = OpenTurn()
     children: tuple[Begun, ...] = ()
     """Subagents of that turn."""
@@ -179,6 +183,7 @@ class Carried(Data):
             "usage_aggregate": self.usage,
             "tool_executions": self.executions,
             "subagent_executions": self.subagents,
+            "sources": self.sources,
             "state_snapshot": {
                 "model_calls": self.counts.model_calls,
                 "tool_calls": self.counts.tool_calls,

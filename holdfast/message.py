@@ -11,6 +11,7 @@ from pydantic import Field
 from holdfast.bounds import canonical_json, cut_chars, to_json
 from holdfast.content import Content, text_of
 from holdfast.data import Data
+from holdfast.envelope import enveloped
 
 SUMMARY_HEADING = "[Summary of the conversation so far, which is no longer shown: a record, not a request]"
 """The first line of a message that stands for others."""
@@ -108,8 +109,13 @@ def tool_text(output: Any) -> str:
 
 
 def tool_content(output: Any, max_chars: int) -> str:
-    """Return a tool's recorded output as the model sees it."""
+    """Return a tool's recorded output as a text of at most max_chars."""
     return cut_chars(tool_text(output), max_chars)
+
+
+def told_by_tool(call_id: str, text: str, max_chars: int, boundary: str | None) -> str:
+    """Return what a tool said as the model sees it: in an envelope, where the run has a boundary."""
+    return cut_chars(text, max_chars) if boundary is None else enveloped(text, call_id, boundary, max_chars)
 
 
 class Usage(Data):

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_type_hints, overload
 
 import docstring_parser
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, core_schema
 
+from holdfast import wire
 from holdfast.data import Data
 from holdfast.errors import DefinitionError, InputInvalid, field_errors
 
@@ -49,6 +50,8 @@ class ToolSpec(Data):
     """The activity's type, where it is not the tool's name."""
     heartbeat_seconds: float | None = Field(default=None, gt=0)
     """Silence after which an activity elsewhere is taken for dead; by default such a one need not beat."""
+    queue_seconds: float = Field(default=600, gt=0, le=7 * 86_400)
+    """Seconds that a call elsewhere waits for a worker to take it, each attempt anew; then the model is told."""
     max_concurrent: int | None = Field(default=None, ge=1, le=1000)
     """Calls under way at once on one worker, all runs together; those beyond it wait on the server."""
     builtin: Builtin | None = None
@@ -59,6 +62,24 @@ class ToolSpec(Data):
     """Of a tool that somebody else describes: the hash of its description and schema, as the run found them."""
     subagent: str | None = None
     """Set for a tool that is an agent: the name of that subagent."""
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> ToolSpec:
+        if self.activity in wire.ACTIVITIES:
+            raise ValueError(f"{self.activity!r} is an activity of Holdfast's own, and no tool")
+        if self.is_elsewhere and (self.builtin or self.mcp_server or self.subagent):
+            raise ValueError("task_queue and activity are for tools that are plain activities")
+        return self
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is somebody else's activity: it need not beat, nor be Python."""
+        return self.task_queue is not None or self.activity is not None
+
+    @property
+    def activity_type(self) -> str:
+        """The type of the activity that carries it out."""
+        return self.activity or self.name
 
 
 @dataclass(frozen=True)

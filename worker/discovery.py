@@ -31,13 +31,18 @@ class Registry:
 
     agents: dict[str, Agent] = field(default_factory=dict)
     tools: dict[str, Tool[..., Any]] = field(default_factory=dict)
+    elsewhere: dict[str, ToolSpec] = field(default_factory=dict)
+    """Tools that are activities of somebody else's."""
 
     @classmethod
-    def of(cls, agents: Iterable[Agent] = (), tools: Iterable[Tool[..., Any]] = ()) -> Registry:
+    def of(cls, agents: Iterable[Agent] = (), tools: Iterable[Tool[..., Any] | ToolSpec] = ()) -> Registry:
         """Collect agents with their own tools, and tools besides; DefinitionError for a clash or a missing tool."""
         registry = cls()
         for tool in tools:
-            registry.add_tool(tool)
+            if isinstance(tool, ToolSpec):
+                registry.add_elsewhere(tool)
+            else:
+                registry.add_tool(tool)
         for agent in agents:
             registry.add_agent(agent)
         registry.check()
@@ -48,12 +53,16 @@ class Registry:
         name = tool.spec.name
         if tool.spec.builtin is not None:
             return  # the run carries it out itself, on every worker
-        if name in BUILTINS:
-            raise DefinitionError(f"no tool may be named {name!r}: that is one of Holdfast's own")
-        if name in wire.ACTIVITIES:
-            raise DefinitionError(f"no tool may be named {name!r}: that is an activity of Holdfast's own")
-        if self.tools.setdefault(name, tool) is not tool:
+        _check_name(name)
+        if name in self.elsewhere or self.tools.setdefault(name, tool) is not tool:
             raise DefinitionError(f"two different tools are named {name!r}; activities are told apart by their names")
+
+    def add_elsewhere(self, spec: ToolSpec) -> None:
+        """Add a tool that is an activity of somebody else's: on its task queue, or on this worker's own."""
+        _check_name(spec.name)
+        spec = spec.model_copy(update={"activity": spec.activity_type})
+        if spec.name in self.tools or self.elsewhere.setdefault(spec.name, spec) != spec:
+            raise DefinitionError(f"two different tools are named {spec.name!r}")
 
     def add_agent(self, agent: Agent) -> None:
         """Add an agent and its tools, once."""
@@ -61,6 +70,8 @@ class Registry:
             raise DefinitionError(f"two different agents are named {agent.name!r}")
         for tool in agent.functions:
             self.add_tool(tool)
+        for spec in agent.every_tool_elsewhere:
+            self.add_elsewhere(spec)
 
     def check(self) -> None:
         """Raise DefinitionError for an agent that names a tool nobody brought."""
@@ -70,21 +81,33 @@ class Registry:
     @property
     def specs(self) -> dict[str, ToolSpec]:
         """The tools as data."""
-        return {name: tool.spec for name, tool in (self.tools | BUILTINS).items()}
+        return {name: tool.spec for name, tool in (self.tools | BUILTINS).items()} | self.elsewhere
+
+    @property
+    def every_tool(self) -> list[Tool[..., Any] | ToolSpec]:
+        """Its own tools, and those of somebody else's."""
+        return [*self.tools.values(), *self.elsewhere.values()]
+
+
+def _check_name(name: str) -> None:
+    if name in BUILTINS:
+        raise DefinitionError(f"no tool may be named {name!r}: that is one of Holdfast's own")
+    if name in wire.ACTIVITIES:
+        raise DefinitionError(f"no tool may be named {name!r}: that is an activity of Holdfast's own")
 
 
 def discover(sources: Iterable[str]) -> Registry:
     """Import files (*.py) and modules, and collect the agents and tools that stand at their top level."""
     agents: list[Agent] = []
-    tools: list[Tool[..., Any]] = []
+    tools: list[Tool[..., Any] | ToolSpec] = []
     for source in sources:
         module = _load(source)
-        if not any(isinstance(value, Agent | Tool) for value in vars(module).values()):
+        if not any(isinstance(value, Agent | Tool | ToolSpec) for value in vars(module).values()):
             raise DefinitionError(f"{source} defines no agent and no tool at its top level")
         for value in vars(module).values():
             if isinstance(value, Agent) and value not in agents:
                 agents.append(value)
-            elif isinstance(value, Tool) and value not in tools:
+            elif isinstance(value, Tool | ToolSpec) and value not in tools:
                 tools.append(value)
     return Registry.of(agents, tools)
 

@@ -115,7 +115,7 @@ async def _serve(
     owned: str | None = None,
 ) -> int:
     stopping = _stop_signals()
-    plugin = HoldfastPlugin(registry.agents.values(), registry.tools.values(), settings)
+    plugin = HoldfastPlugin(registry.agents.values(), registry.every_tool, settings)
     client = await (connect(address, namespace) if owned is None else connect_embedded(owned))
     serving = Serving(make_worker(client, plugin))
     told = asyncio.create_task(stopping.wait())
@@ -142,7 +142,7 @@ def _log_start(client: temporalio.client.Client, registry: Registry, settings: S
         address=address,
         namespace=client.namespace,
         agents=sorted(registry.agents),
-        tools=sorted(registry.tools),
+        tools=sorted({**registry.tools, **registry.elsewhere}),
         pid=os.getpid(),
         **({"ui": ui} if ui else {}),
     )

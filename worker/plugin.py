@@ -39,7 +39,7 @@ from holdfast.client.presence import pollers
 from holdfast.client.recall import ended, recall
 from holdfast.hooks import PolicyEngine
 from holdfast.policy import Policy
-from holdfast.tools import Tool
+from holdfast.tools import Tool, ToolSpec
 from holdfast.worker.attributes import register
 from holdfast.worker.discovery import Registry
 from holdfast.worker.queries import ForgetfulRunner
@@ -57,14 +57,15 @@ _LOOK_SECONDS = 0.02
 class HoldfastPlugin(SimplePlugin):
     """`Worker(client, task_queue="holdfast", plugins=[HoldfastPlugin(agents=[…])])`, or among its client's plugins.
 
-    Agents are those that runs may name; their tools, and `tools`, become activities under their own names. `complete`
-    asks the models; litellm does unless another is given. `policy_engine` holds for every run, whatever its agent says.
+    Agents are those that runs may name; their tools, and `tools`, become activities under their own names. A ToolSpec
+    among them is an activity that somebody else serves. `complete` asks the models, instead of litellm.
+    `policy_engine` holds for every run, whatever its agent says.
     """
 
     def __init__(
         self,
         agents: Iterable[Agent] = (),
-        tools: Iterable[Tool[..., Any]] = (),
+        tools: Iterable[Tool[..., Any] | ToolSpec] = (),
         settings: Settings | None = None,
         complete: Complete | None = None,
         policy_engine: Policy | PolicyEngine | None = None,
@@ -165,6 +166,8 @@ class _Parts:
             cache,
             search_attributes=search_attributes,
             tool_output_max_chars=settings.tool_output_max_chars,
+            sanitize_tool_output=settings.sanitize_tool_output,
+            tool_queues=settings.remote_tool_queues,
             continue_after=(settings.continue_after_events, settings.continue_after_bytes),
             past=past.past,
             policy=policy_engine,

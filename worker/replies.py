@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypedDict, Unpack, cast
 
+from holdfast.envelope import without_envelope
+
 Json = dict[str, Any]
 
 
@@ -50,8 +52,14 @@ class ChatRequest:
 
     @cached_property
     def tool_results(self) -> dict[str, str]:
-        """Content by tool call id; of a repeated id, the last."""
-        return {m["tool_call_id"]: text_of(m) for m in self.messages if m["role"] == "tool"}
+        """Content by tool call id, without its envelope; of a repeated id, the last."""
+        told = (each for each in self.messages if each["role"] == "tool")
+        return {each["tool_call_id"]: without_envelope(text_of(each)) for each in told}
+
+    @cached_property
+    def first_text(self) -> str:
+        """Content of the first user message, or the empty string."""
+        return next((text_of(m) for m in self.messages if m["role"] == "user"), "")
 
     @cached_property
     def last_text(self) -> str:

@@ -227,6 +227,7 @@ def _with_config(settings: Settings, config: RunnerConfig, telemetry: str | None
         raise InputInvalid({"telemetry": f"is {telemetry!r}, not one of 'console', 'json', 'otel' and None"})
     if telemetry is not None:
         told["telemetry"] = telemetry
-    if config.tool_output_max_chars is not None:
-        told["tool_output_max_chars"] = config.tool_output_max_chars
+    for name in ("tool_output_max_chars", "sanitize_tool_output"):
+        if getattr(config, name) is not None:
+            told[name] = getattr(config, name)
     return settings.model_copy(update=told)

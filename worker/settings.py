@@ -28,7 +28,12 @@ class Settings(BaseSettings):
     endpoints: dict[str, Endpoint] = Field(default_factory=dict)
     """Model name pattern → where it is served; the first that matches counts, and without one litellm's defaults do."""
     tool_output_max_chars: int = Field(default=TOOL_OUTPUT_MAX_CHARS, ge=200, le=65_536)
-    """Characters of one tool's output that the model sees."""
+    """Characters of one tool's output that the model sees, its envelope included."""
+    sanitize_tool_output: bool = True
+    """Put what tools return into an envelope that they can't forge, and make their hidden characters visible."""
+    remote_tool_queues: tuple[str, ...] = ("*",)
+    """Task queues, or patterns of them, that agents from outside may name in their tools; never the worker's own.
+    Agents and tools of the worker itself may name any."""
     grace_seconds: float = Field(default=30, ge=0)
     """Seconds that running activities get to end after SIGTERM."""
     max_cached_workflows: int = Field(default=500, ge=1)

@@ -31,6 +31,7 @@ def ask(state: RunState, model: str) -> ModelCall:
         budget_usd=state.budget.cost_left,
         patience_seconds=FALLBACK_PATIENCE_SECONDS if another else None,
         tool_output_max_chars=state.loaded.tool_output_max_chars,
+        boundary=state.loaded.boundary,
         transcript=state.talk.reference(),
         pushed=state.talk.push(),
     )
@@ -74,6 +75,7 @@ def to_compact(state: RunState, model: str) -> Compact | None:
         budget_usd=state.budget.cost_left,
         unknown_price=state.limits.unknown_price,
         tool_output_max_chars=state.loaded.tool_output_max_chars,
+        boundary=state.loaded.boundary,
         transcript=state.talk.reference(),
         pushed=state.talk.push(),
     )

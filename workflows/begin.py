@@ -65,6 +65,7 @@ async def _restore(
         if carried is not None and carried.transcript is not None:
             pushed = carried.pushed if start == 0 else ()
             told = {"transcript": carried.transcript, "inbox": carried.inbox, "pushed": pushed}
+            told |= {"boundary": carried.boundary}
             asked = asked.model_copy(update=told)
         label = f"from message {start}" if start else None
         found = await hands.call(wire.TRANSCRIPT_RESTORE, asked.wire(), summary=label, **options.restore())

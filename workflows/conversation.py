@@ -8,6 +8,7 @@ from holdfast.agent import Compaction
 from holdfast.bounds import PUSH_MAX_BYTES, cut, json_size
 from holdfast.calls import Page
 from holdfast.carried import Pushed, Reference
+from holdfast.envelope import without_envelope
 from holdfast.message import Message, ToolCall, Transcript
 from holdfast.workflows import compaction, pages
 from holdfast.workflows.compaction import Span
@@ -77,7 +78,7 @@ class Conversation:
     def last_result(self, limit: str | None) -> str:
         """Say something better than nothing, where no model can be asked any more."""
         found = [each.text for each in self.messages if each.role == "tool" and each.content]
-        told = f"; the last result was: {cut(found[-1], 2_000)}" if found else ""
+        told = f"; the last result was: {cut(without_envelope(found[-1]), 2_000)}" if found else ""
         why = "No model could be asked" if limit is None else f"This run reached {limit}"
         return f"{why} before {'one' if limit is None else 'the model'} gave an answer{told}"
 

@@ -20,6 +20,7 @@ from holdfast.workflows.executions import Executions
 from holdfast.workflows.family import limits_of
 from holdfast.workflows.models import Models
 from holdfast.workflows.seen import SeenIds
+from holdfast.workflows.sources import Sources
 from holdfast.workflows.state import RunState
 
 
@@ -33,6 +34,7 @@ def carry(state: RunState, link: str, **more: Any) -> Carried:
         run_seq=state.run_seq,
         transcript=state.talk.reference(),
         pushed=state.talk.push(),
+        boundary=state.loaded.boundary,
         inbox=len(state.inbox),
         counts=state.counts,
         base=state.budget.base,
@@ -44,6 +46,7 @@ def carry(state: RunState, link: str, **more: Any) -> Carried:
         seen=state.seen,
         executions=state.executions.latest(),
         models=state.models.handed_on(),
+        sources=state.sources_so_far().latest(),
         turn=turn,
         children=state.family.handed_on(),
         subagents=state.family.executions.latest(),
@@ -83,6 +86,7 @@ def resume(
         run_seq=carried.run_seq,
         paused=carried.paused,
         executions=Executions(carried.executions),
+        sources=Sources(carried.sources),
         talk=Conversation(carried.context_tokens),
         goal=carried.goal or one_line(text_of(next(iter(loaded.prompts), "")), 300),
         context=loaded.context_of(dict(metadata)) if metadata else carried.context,

@@ -19,7 +19,7 @@ from holdfast.workflows.hands import Failed, Stopped
 from holdfast.workflows.in_thread import may_finish, take_turn
 from holdfast.workflows.live import Live
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Rest
-from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after, spent_by
+from holdfast.workflows.outcomes import from_failure, from_output, named, readable, retry_after, spent_by
 from holdfast.workflows.state import RunState
 from holdfast.workflows.subagents import call_subagent
 from holdfast.workflows.turn import Slot
@@ -203,7 +203,7 @@ async def _call_tool(live: Live, state: RunState, slot: Slot) -> None:
     began, label = workflow.time(), summary(pairs(slot.arguments))
     try:
         output = await live.hands.call(
-            decision.spec.name,
+            decision.spec.activity_type,
             slot.arguments,
             activity_id=slot.call.id,
             summary=label or None,
@@ -218,4 +218,5 @@ async def _call_tool(live: Live, state: RunState, slot: Slot) -> None:
         outcome = from_failure(error.cause, decision.spec, round((workflow.time() - began) * 1000, 1))
         state.settle(slot.call.id, outcome)
         return
+    output = readable(output, workflow.payload_converter())
     state.settle(slot.call.id, from_output(output, round((workflow.time() - began) * 1000, 1)))

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import RawValue, RetryPolicy, TypedSearchAttributes, WorkflowIDReusePolicy
 
 from holdfast.agent import ModelSettings
 from holdfast.calls import LoadedAgent
@@ -70,7 +70,18 @@ def model_call(settings: ModelSettings, *, another: bool = False) -> dict[str, A
 
 def tool_call(spec: ToolSpec) -> dict[str, Any]:
     """Bound a tool call; a `once` tool is never repeated by the engine."""
-    return _bounds(seconds=spec.timeout_seconds, attempts=1 if spec.effect == "once" else spec.max_attempts)
+    bounds = _bounds(seconds=spec.timeout_seconds, attempts=1 if spec.effect == "once" else spec.max_attempts)
+    if not spec.is_elsewhere:
+        return bounds
+    beat = spec.heartbeat_seconds
+    return bounds | {
+        "task_queue": spec.task_queue,
+        "result_type": RawValue,
+        "schedule_to_start_timeout": timedelta(seconds=spec.queue_seconds),
+        "heartbeat_timeout": None if beat is None else timedelta(seconds=beat),
+        # One that does not beat would never hear that it is to stop: nobody waits for it.
+        "cancellation_type": bounds["cancellation_type"] if beat else workflow.ActivityCancellationType.TRY_CANCEL,
+    }
 
 
 def child(search_attributes: TypedSearchAttributes | None) -> dict[str, Any]:

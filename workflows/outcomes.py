@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import ValidationError
+from temporalio.common import RawValue
+from temporalio.converter import PayloadConverter
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -15,7 +17,7 @@ from temporalio.exceptions import (
     TimeoutError as TemporalTimeout,
 )
 
-from holdfast.bounds import cut, to_json
+from holdfast.bounds import check_depth, cut, to_json
 from holdfast.carried import Outcome
 from holdfast.message import Usage
 from holdfast.run import RunError
@@ -24,11 +26,28 @@ from holdfast.tools import ToolSpec
 _UNKNOWN_OUTCOME = "; whether it did its work is unknown, and it was not repeated"
 
 
+class Unreadable(dict[str, Any]):
+    """What stands for a result that could not be read."""
+
+
+def readable(output: Any, converter: PayloadConverter) -> Any:
+    """Return the value of an activity elsewhere, which may be encoded as nobody here reads it; others as they are."""
+    if not isinstance(output, RawValue):
+        return output
+    try:
+        return converter.from_payload(output.payload)
+    except (RuntimeError, KeyError, ValueError):
+        return Unreadable()
+
+
 def from_output(output: Any, latency_ms: float | None) -> Outcome:
     """Take a tool's output; one that no JSON can hold, which a tool of somebody else's may return, is an error."""
     try:
+        if isinstance(output, Unreadable):
+            raise ValueError("it is encoded in another way")
+        check_depth(output)
         to_json(output)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         message = f"the tool ran, but its result is no JSON: {cut(str(error), 500)}"
         return Outcome(error_type="ToolResultInvalid", error=message, latency_ms=latency_ms)
     return Outcome(output=output, latency_ms=latency_ms)
@@ -37,6 +56,10 @@ def from_output(output: Any, latency_ms: float | None) -> Outcome:
 def from_failure(failed: BaseException | None, spec: ToolSpec, latency_ms: float | None) -> Outcome:
     """Turn the cause of a tool's failure into what the model is told."""
     cause = named(failed)
+    if isinstance(failed, TemporalTimeout) and failed.type == TimeoutType.SCHEDULE_TO_START:
+        queue = "the run's own task queue" if spec.task_queue is None else f"task queue {spec.task_queue!r}"
+        told = f"no worker took it from {queue} within {spec.queue_seconds:g} s"
+        return Outcome(error_type="NoWorker", error=told, latency_ms=latency_ms)
     ambiguous = spec.effect == "once" and cause.type in ("Timeout", "WorkerLost", "WorkerShutdown")
     message = cause.message + (_UNKNOWN_OUTCOME if ambiguous else "")
     return Outcome(error_type=cause.type, error=message, latency_ms=latency_ms)
@@ -47,7 +70,7 @@ def named(cause: BaseException | None) -> RunError:
     if isinstance(cause, ActivityError):
         return named(cause.cause)
     if isinstance(cause, ApplicationError):
-        return RunError(type=cause.type or "Error", message=cut(cause.message))
+        return RunError(type=cut(cause.type or "Error", 200), message=cut(cause.message))
     if isinstance(cause, TemporalTimeout):
         if cause.type == TimeoutType.HEARTBEAT:
             return RunError(type="WorkerLost", message="the worker died in the middle of it, on every attempt")

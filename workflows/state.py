@@ -29,6 +29,7 @@ from holdfast.workflows.models import Models
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Move, Rest
 from holdfast.workflows.policy import Judge
 from holdfast.workflows.seen import SeenIds
+from holdfast.workflows.sources import Sources
 from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_model, waits_for_thread
 from holdfast.workflows.turn import Turn as OpenCalls
 
@@ -61,6 +62,8 @@ class RunState:
     family: Family = field(init=False)
     lineage: InitVar[Lineage | None] = None
     carried: InitVar[Carried | None] = None
+    sources: Sources = field(default_factory=Sources)
+    """Those that the tools of earlier turns have named."""
     goal: str = ""
     context: dict[str, Any] = field(default_factory=dict)
     """What policies, hooks and guardrails may know of the run's metadata."""
@@ -290,6 +293,7 @@ class RunState:
         outcome = self.family.outcome(call_id, result, latency_ms, stopped=stopped)
         if outcome is not None:
             self.executions.extend(result.tool_executions)
+            self.sources.take(result.sources)
             self.settle(call_id, outcome)
 
     def subagent_refused(self, call_id: str) -> None:
@@ -346,6 +350,7 @@ class RunState:
             "usage_aggregate": self.usage,
             "tool_executions": self.executions.all() if self.family.lineage is None else self.executions.latest(),
             "subagent_executions": self.family.summary(),
+            "sources": self.sources_so_far().all() if self.family.lineage is None else self.sources_so_far().latest(),
             "state_snapshot": {
                 "model_calls": self.counts.model_calls,
                 "tool_calls": self.counts.tool_calls,
@@ -355,6 +360,16 @@ class RunState:
                 **self.family.tolerance.summary(),
             },
         }
+
+    def sources_so_far(self) -> Sources:
+        """Return the sources, those of an open turn's settled calls included."""
+        settled = [slot.outcome.output for slot in self.turn.slots.values() if slot.outcome] if self.turn else []
+        if not settled:
+            return self.sources
+        found = Sources(self.sources.all())
+        for output in settled:
+            found.add(output)
+        return found
 
     def last_text(self) -> str:
         """Return the last text that the model said in this run."""
@@ -402,7 +417,8 @@ class RunState:
             outcome = slot.outcome
             assert outcome is not None
             self.executions.add(slot.call, outcome, self.loaded.agent.name, self.family.depth, self.family.path)
-            message = slot.result(self.loaded.tool_output_max_chars)
+            self.sources.add(outcome.output)
+            message = slot.result(self.loaded.tool_output_max_chars, self.loaded.boundary)
             if slot.is_fed:
                 self.talk.append(message)
             else:

@@ -10,7 +10,8 @@ from holdfast.agent import Interaction
 from holdfast.bounds import CARRIED_OUTCOMES_BYTES, EDITED_MAX_BYTES, cut, cut_chars, cut_json, json_size, to_json
 from holdfast.builtins import rest_until
 from holdfast.carried import Awaited, Granted, OpenTurn, Outcome, Settled
-from holdfast.message import Message, ToolCall, tool_content, tool_message
+from holdfast.envelope import enveloped
+from holdfast.message import Message, ToolCall, told_by_tool, tool_content, tool_message, tool_text
 from holdfast.request import Answer
 from holdfast.request import Decision as Verdict
 from holdfast.workflows.admission import (
@@ -79,14 +80,9 @@ class Slot:
         """Whether a worker knows the result's message from the tool's output alone."""
         assert self.outcome is not None
         spec = self.decision.spec if isinstance(self.decision, Admitted) else None
-        no_activity = spec is not None and (spec.builtin is not None or spec.subagent is not None)
-        return (
-            self.outcome.error is None
-            and self.edited is None
-            and not no_activity
-            and not self.given
-            and self.asks is None
-        )
+        unfed = spec is not None and (spec.builtin or spec.subagent or spec.is_elsewhere)
+        as_made = self.edited is None and not self.given and self.asks is None
+        return self.outcome.error is None and as_made and not unfed
 
     @property
     def asks(self) -> Judgement | None:
@@ -100,13 +96,21 @@ class Slot:
         asks, arguments = self.asks, self.decision.arguments
         return str(arguments.get("question", "")) if asks is None else worded(asks, self.call.name, arguments)
 
-    def result(self, max_chars: int) -> Message:
-        """Return what the model is told, once the call has ended."""
+    @property
+    def _is_said_by_tool(self) -> bool:
+        """Whether the outcome is the tool's own, and not a person's or ours."""
+        decision = self.decision
+        return self.made and isinstance(decision, Admitted) and decision.spec.builtin is None and decision.asks is None
+
+    def result(self, max_chars: int, boundary: str | None = None) -> Message:
+        """Return what the model is told, once the call has ended; what the tool itself said is enveloped."""
         outcome = self.outcome
         assert outcome is not None
+        call_id, mark = self.call.id, boundary if self._is_said_by_tool else None
         if outcome.error is not None:
-            return tool_message(self.call.id, f"Error ({outcome.error_type}): {outcome.error}")
-        content = tool_content(outcome.output, max_chars)
+            error = f"Error ({outcome.error_type}): {outcome.error}"
+            return tool_message(call_id, error if mark is None else enveloped(error, call_id, mark, max_chars))
+        content = told_by_tool(call_id, tool_text(outcome.output), max_chars, mark)
         if self.asks is not None:
             content = f"It was not called. In its place a person says: {content}"
         elif self.edited is not None:
@@ -115,7 +119,7 @@ class Slot:
         elif self.given:
             told = cut_chars(to_json(dict(self.given)), _EDITED_MAX_CHARS)
             content = f"{content}\n\n(called with what a person gave: {told})"
-        return tool_message(self.call.id, content)
+        return tool_message(call_id, content)
 
     def is_decided_as(self, verdict: Verdict) -> bool:
         """Say whether this is what somebody has decided already."""

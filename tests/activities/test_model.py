@@ -12,6 +12,7 @@ from temporalio.exceptions import CancelledError
 
 from holdfast import Agent, tool
 from holdfast.bounds import TURN_MAX_BYTES, json_size
+from holdfast.envelope import ENVELOPE_NOTE
 from holdfast.worker.scripted import ChatRequest, Reply, call, hang, say
 from tests.support.stage import MODEL, Stage, stage, timeline
 
@@ -35,7 +36,7 @@ def agent(stream: bool, **fields: Any) -> Agent:
 
 def told(at: Stage, number: int = -1) -> list[str]:
     """Return what a request said of the tools' results, in order."""
-    return [each["content"] for each in at.model.requests[number].messages if each["role"] == "tool"]
+    return list(at.model.requests[number].tool_results.values())
 
 
 @streaming
@@ -51,7 +52,7 @@ async def test_each_request_is_the_transcript_so_far_with_the_system_message_fir
         assert result.final_text == "done"
         assert at.model.hits == result.steps == 4
         for request in at.model.requests:
-            assert request.messages[0] == {"role": "system", "content": "Be brief."}
+            assert request.messages[0] == {"role": "system", "content": f"Be brief.\n\n{ENVELOPE_NOTE}"}
             assert request.messages[1:] == transcript[: 2 * request.turn + 1]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from holdfast import Agent, RunResult, Tool, ToolContext, tool
 from holdfast.bounds import ERROR_MAX_BYTES, TOOL_OUTPUT_MAX_CHARS
+from holdfast.envelope import without_envelope
 from holdfast.worker.scripted import ChatRequest, Reply, Script, call, say
 from tests.support.stage import KEY, MODEL, Stage, stage, timeline
 
@@ -37,7 +38,7 @@ async def told(at: Stage, result: RunResult) -> list[str]:
     assert events[-1].type == "run_completed"
     said = [each["content"] for each in at.model.requests[-1].messages if each["role"] == "tool"]
     assert said == [each.content for each in folded.messages if each.role == "tool"]
-    return said
+    return [without_envelope(each) for each in said]
 
 
 async def use(address: str, *tools: Tool[..., Any], arguments: Any = None) -> list[str]:

@@ -32,8 +32,8 @@ clerk = Agent(name="clerk", model="scripted-model", tools=[pay, ask_user])
 
 
 def _script(request: ChatRequest) -> Reply:
-    asked, *numbers = str(request.messages[0]["content"]).split()
-    done = [str(each["content"]) for each in request.messages if each["role"] == "tool"]
+    asked, *numbers = request.first_text.split()
+    done = list(request.tool_results.values())
     if asked == "pay" and not done:
         return call(*(("pay", {"amount": int(each), "to": "Bob"}) for each in numbers))
     if asked in ("ask", "both") and not done:

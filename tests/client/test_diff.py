@@ -23,7 +23,7 @@ AGENT = Agent(name="compared", model=MODEL, tools=[look])
 
 
 def _script(request: ChatRequest) -> Reply:
-    asked = str(request.messages[0]["content"])
+    asked = request.first_text
     if request.turn == 0:
         return call(("look", {"number": 1}))
     if request.turn == 1:

@@ -36,7 +36,7 @@ AGENT = Agent(name="resting", model=MODEL, goal="Rest for {{ seconds }} seconds.
 
 def _rest_once(request: ChatRequest) -> Reply:
     if request.turn == 0:
-        seconds = str(request.messages[0]["content"]).split()[2]
+        seconds = request.first_text.split()[2]
         return call(("rest", {"seconds": float(seconds)}))
     return say(f"heard: {request.last_text}")
 

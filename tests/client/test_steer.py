@@ -47,7 +47,7 @@ AGENT = Agent(name="steered", model=MODEL, tools=[pay, rest, ask_user])
 
 
 def _script(request: ChatRequest) -> Reply:
-    asked = str(request.messages[0]["content"])
+    asked = request.first_text
     if request.turn == 0 and asked.startswith("pay"):
         return call(*(("pay", {"amount": int(each), "to": "Bob"}) for each in asked.split()[1:]))
     if request.turn == 0 and asked == "ask":
@@ -56,7 +56,7 @@ def _script(request: ChatRequest) -> Reply:
         return call(("rest", {"seconds": 0.5}))
     if asked == "talk":
         return say("a long story " * 50, pace=0.1)
-    return say(f"heard: {' | '.join(str(each['content']) for each in request.messages if each['role'] == 'tool')}")
+    return say(f"heard: {' | '.join(request.tool_results.values())}")
 
 
 @pytest.fixture

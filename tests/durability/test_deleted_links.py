@@ -66,7 +66,7 @@ async def test_a_run_whose_closed_links_are_deleted_keeps_its_whole_conversation
         ended = await result(at.client.get_workflow_handle(run.id))
         assert (ended.status, ended.steps, ended.final_text) == ("completed", STEPS + 1, "All is seen.")
         assert deleted >= 3
-        asked = [each["content"] for each in at.model.requests[-1].body["messages"] if each["role"] == "tool"]
+        asked = list(at.model.requests[-1].tool_results.values())
         assert asked == [f"page {number}" for number in range(STEPS)]
         run_read = await AsyncClient(temporal=at.client).runs.get(run.id)
         assert len(run_read.messages) == 2 * STEPS + 2

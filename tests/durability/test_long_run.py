@@ -17,6 +17,7 @@ from temporalio.worker import Worker
 from holdfast import Agent, Limits, RunResult, Settings, tool, wire
 from holdfast.agent import ModelSettings
 from holdfast.client.connect import connect
+from holdfast.envelope import without_envelope
 from holdfast.worker.plugin import HoldfastPlugin
 from holdfast.worker.scripted import ChatRequest, Reply, ScriptedModel, call, say
 from tests.support.stage import MODEL, endpoints, timeline
@@ -135,7 +136,7 @@ async def test_400_steps_stay_under_2_mb_of_history_and_one_worker_never_asks_fo
         assert size <= TWO_MB
         assert queries.made.count(wire.TRANSCRIPT) == 0
         assert model.hits == STEPS
-        sent = [each["content"] for each in model.requests[-1].messages if each["role"] == "tool"]
+        sent = list(model.requests[-1].tool_results.values())
         assert sent == _expected(STEPS)
 
 
@@ -157,7 +158,9 @@ async def test_the_transcript_stays_right_when_calls_wander_between_workers_that
         assert queries.made.count(wire.TRANSCRIPT) > 0
         last = [each for each in model.requests if each.turn == steps - 1]
         for request in last:
-            assert [each["content"] for each in request.messages if each["role"] == "tool"] == _expected(steps)
+            assert list(request.tool_results.values()) == _expected(steps)
         for result in results:
             folded, _ = await timeline(client, result.run_id)
-            assert [each.content for each in folded.messages if each.role == "tool"] == _expected(steps)
+            assert [
+                without_envelope(each.content or "") for each in folded.messages if each.role == "tool"
+            ] == _expected(steps)

@@ -23,7 +23,7 @@ KINDS = ("approved", "denied", "asked", "resting", "paused", "paused-asked")
 
 def script(request: ChatRequest) -> Reply:
     """Do what the first message names."""
-    kind = str(request.messages[0]["content"]).partition(" ")[0]
+    kind = request.first_text.partition(" ")[0]
     if request.turn or kind == "paused":
         return say(f"{kind} is done.")
     if kind in ("approved", "denied"):

@@ -67,6 +67,7 @@ def test_the_exported_names_are_these() -> None:
         "ServerError",
         "ServerUnavailable",
         "Settings",
+        "Source",
         "Subagent",
         "SubagentExecution",
         "Thread",

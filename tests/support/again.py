@@ -6,6 +6,7 @@ from typing import Any
 
 from temporalio.client import WorkflowHandle
 
+from holdfast.envelope import without_envelope
 from tests.support.plays import Line, Play
 from tests.support.scenes import Scene
 from tests.support.stage import Stage, timeline
@@ -45,7 +46,7 @@ async def stopped(met: Scene, how: str = "interrupt") -> None:
 
 def told(play: Play) -> list[str]:
     """Return what the model was last sent, as the texts of its messages."""
-    return [str(each.get("content")) for each in play.asked[-1].messages]
+    return [without_envelope(str(each.get("content"))) for each in play.asked[-1].messages if each["role"] != "system"]
 
 
 async def same_everywhere(at: Stage, run_id: str) -> list[str]:

@@ -13,7 +13,7 @@ import temporalio.client
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
-from holdfast import Agent, Event, RunResult, Settings, Tool
+from holdfast import Agent, Event, RunResult, Settings, Tool, ToolSpec
 from holdfast.activities.endpoints import Endpoint
 from holdfast.client.connect import connect
 from holdfast.client.history import read
@@ -96,7 +96,7 @@ async def stage(
     address: str,
     script: Script,
     agents: Iterable[Agent] = (),
-    tools: Sequence[Tool[..., Any]] = (),
+    tools: Sequence[Tool[..., Any] | ToolSpec] = (),
     policy_engine: Policy | PolicyEngine | None = None,
     **settings: Any,
 ) -> AsyncIterator[Stage]:

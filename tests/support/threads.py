@@ -10,6 +10,7 @@ from temporalio.client import WorkflowHandle, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
 from holdfast import Agent, Compaction, Limits, ask_user, tool
+from holdfast.envelope import without_envelope
 from holdfast.worker.scripted import ChatRequest, Reply, call, fail, say
 from tests.support.shapes import Play
 from tests.support.stage import DEADLINE, MODEL, Stage
@@ -100,5 +101,6 @@ def well_formed(messages: list[dict[str, Any]]) -> bool:
 
 
 def seen(at: Stage, number: int = -1) -> list[str]:
-    """Return the texts of what the model was last asked with."""
-    return [str(each.get("content")) for each in at.model.requests[number].body["messages"]]
+    """Return the texts of what the model was last asked with, instructions and envelopes left out."""
+    messages = [each for each in at.model.requests[number].messages if each["role"] != "system"]
+    return [without_envelope(str(each.get("content"))) for each in messages]

@@ -22,6 +22,7 @@ from holdfast import (
     ask_user,
     tool,
 )
+from holdfast.envelope import without_envelope
 from holdfast.worker.handles import RunHandle
 from holdfast.worker.scripted import ChatRequest, Reply, ScriptedModel, call, hang, say
 from tests.support.stage import endpoints
@@ -48,12 +49,12 @@ AGENT = Agent(name="kept", model="scripted/kept", tools=[pay, report, ask_user])
 
 
 def _script(request: ChatRequest) -> Reply:
-    asked = str(request.messages[0]["content"])
+    asked = request.first_text
     if request.turn == 0 and asked in ("pay", "report"):
         return call(("pay", {"amount": 5}) if asked == "pay" else ("report", {}))
     if request.turn == 0 and asked == "ask":
         return call(("ask_user", {"question": "Which?"}))
-    return say(f"heard: {request.messages[-1]['content']}")
+    return say(f"heard: {without_envelope(request.messages[-1]['content'])}")
 
 
 @pytest.fixture

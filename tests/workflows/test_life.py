@@ -283,9 +283,7 @@ async def test_a_run_continues_as_new_and_its_timeline_runs_straight_through(add
         assert types(events).count("tool_completed") == 20
         assert types(events).count("run_started") == 1
         assert len(folded.messages) == 42
-        assert [each["content"] for each in at.model.requests[-1].body["messages"] if each["role"] == "tool"] == [
-            "3"
-        ] * 20
+        assert list(at.model.requests[-1].tool_results.values()) == ["3"] * 20
 
 
 async def test_people_who_write_at_length_neither_stop_a_run_nor_keep_it_from_continuing(address: str) -> None:

@@ -133,7 +133,8 @@ async def test_a_message_to_a_closed_run_is_the_next_seq_of_one_conversation(at:
     await met.ended()
     ended = await result(await tell(met, "more", "m1"))
     assert (ended.status, ended.run_seq, ended.final_text, ended.steps) == ("completed", 2, "Done: more", 3)
-    assert [each["role"] for each in met.play.asked[-1].messages] == ["user", "assistant", "tool", "assistant", "user"]
+    roles = [each["role"] for each in met.play.asked[-1].messages]
+    assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
     asked = len(met.play.asked)
     for seq in (3, 4):  # an id that an earlier seq has seen: the same answer, and no call
         ended = await result(await tell(met, "more", "m1"))

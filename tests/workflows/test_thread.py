@@ -31,7 +31,7 @@ async def test_a_run_sees_what_the_runs_of_its_thread_said_before_it(at: Stage, 
     run = await start(at, thread, adds, 'say("Again 3.")')
     ended = await result(run)
     assert (ended.final_text, ended.thread_id) == ("Again 3.", thread)
-    asked = at.model.requests[-1].body["messages"]
+    asked = at.model.requests[-1].messages[1:]
     assert [each["role"] for each in asked] == ["user", "assistant", "tool", "assistant", "user", "assistant", "tool"]
     assert asked[3]["content"] == "It is 3."
     ids = [each["tool_call_id"] for each in asked if each["role"] == "tool"]
@@ -69,7 +69,7 @@ async def test_five_runs_started_at_once_all_see_all_earlier_ones(at: Stage, thr
         f"answer {number}" for number in range(5)
     ]
     lengths = sorted(len(each.body["messages"]) for each in at.model.requests)
-    assert lengths == [1, 3, 5, 7, 9]
+    assert lengths == [2, 4, 6, 8, 10], "the instructions, the memory, and one's own message"
 
 
 async def test_a_failed_run_leaves_what_was_said_and_the_next_one_goes_on(at: Stage, thread: str) -> None:

@@ -161,6 +161,4 @@ async def test_the_transcript_stays_right_when_calls_wander_between_workers_that
             assert list(request.tool_results.values()) == _expected(steps)
         for result in results:
             folded, _ = await timeline(client, result.run_id)
-            assert [
-                without_envelope(each.content or "") for each in folded.messages if each.role == "tool"
-            ] == _expected(steps)
+            assert [without_envelope(each.text) for each in folded.messages if each.role == "tool"] == _expected(steps)

@@ -23,6 +23,7 @@ from holdfast.activities.answer import Answer, ModelRequest, WantedCall
 from holdfast.activities.endpoints import Endpoint, find, request_options
 from holdfast.activities.failures import failure
 from holdfast.activities.prices import estimated, input_tokens, reserve
+from holdfast.activities.responses import Responses, key_of
 from holdfast.failure import CONTEXT_WINDOW_EXCEEDED, CREDENTIALS_MISSING
 
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
@@ -84,38 +85,26 @@ def _imported() -> ModuleType:
 class LiteLLM:
     """Asks any model that litellm knows, at the worker's endpoints."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint], responses: Responses) -> None:
         self._endpoints = endpoints
+        self._responses = responses
 
     async def complete(self, request: ModelRequest, answer: Answer) -> None:
-        """Ask once and fill the answer in; hidden retries are off, since Temporal retries."""
+        """Ask once and fill the answer in, or take it from what was kept; hidden retries are off: Temporal retries."""
         litellm = load() if _imported.cache_info().currsize else await asyncio.to_thread(load)
         model, endpoint = find(self._endpoints, request.model)
         _check_credentials(litellm, model, endpoint)
-        answer.price = partial(price_of, litellm, model, endpoint)
-        if request.budget_usd is not None:
-            reserve(request, answer.price(input_tokens(request)))
-        options = {
-            **request.settings.request_options(),
-            **request_options(endpoint),
-            "timeout": request.settings.timeout_seconds,
-            "num_retries": 0,
-            "max_retries": 0,
-            "_skip_mcp_handler": True,
-        }
-        if request.tools:
-            options["tools"] = request.tools
-        else:
-            options.pop("tool_choice", None)
-            options.pop("parallel_tool_calls", None)
-        if (shape := held_to(litellm, model, endpoint, request)) is not None:
-            options["response_format"] = shape
-        if request.settings.stream:
-            options.update(stream=True, stream_options={"include_usage": True})
-        answer.model = model
-        check_images(litellm, model, request)
+        answer.model, answer.price = model, partial(price_of, litellm, model, endpoint)
+        seconds = request.settings.cache_seconds
         try:
             messages = _for_provider(litellm, model, request.messages)
+            options = _options(litellm, model, endpoint, request)
+            key = None if seconds is None else key_of(model, messages, options)
+            if key is not None and seconds is not None and self._responses.recall(key, seconds, answer):
+                return
+            if request.budget_usd is not None:
+                reserve(request, answer.price(input_tokens(request)))
+            check_images(litellm, model, request)
             response = await litellm.acompletion(model=model, messages=messages, **options)
             if request.settings.stream:
                 told = await _read_stream(response, answer, request.model)
@@ -127,6 +116,30 @@ class LiteLLM:
             raise classified(error, request.model) from None
         usage = usage_of(told)
         answer.usage = estimated(request, answer) if usage is None else priced(litellm, model, endpoint, usage)
+        if key is not None:
+            self._responses.keep(key, answer)
+
+
+def _options(litellm: ModuleType, model: str, endpoint: Endpoint, request: ModelRequest) -> dict[str, Any]:
+    """Return all that litellm is told beside the model and the messages."""
+    options = {
+        **request.settings.request_options(),
+        **request_options(endpoint),
+        "timeout": request.settings.timeout_seconds,
+        "num_retries": 0,
+        "max_retries": 0,
+        "_skip_mcp_handler": True,
+    }
+    if request.tools:
+        options["tools"] = request.tools
+    else:
+        options.pop("tool_choice", None)
+        options.pop("parallel_tool_calls", None)
+    if (shape := held_to(litellm, model, endpoint, request)) is not None:
+        options["response_format"] = shape
+    if request.settings.stream:
+        options.update(stream=True, stream_options={"include_usage": True})
+    return options
 
 
 def _for_provider(litellm: ModuleType, model: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

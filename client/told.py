@@ -98,6 +98,8 @@ def turned(turn: Turn, step: int) -> Told:
         data["dropped_tool_calls"] = turn.dropped_tool_calls
     if turn.partial:
         data["partial"] = True
+    if turn.usage.cached_calls:
+        data["cached"] = True
     if turn.output_error is not None:
         data["output_error"] = turn.output_error
     said = one_line(message.text) or ", ".join(each.name for each in message.tool_calls)

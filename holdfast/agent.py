@@ -16,6 +16,9 @@ from holdfast.policy import Policy
 from holdfast.subagents import NESTED_MAX, Join, Subagent
 from holdfast.tools import Tool, ToolSpec
 
+_OURS = {"stream", "timeout_seconds", "max_attempts", "max_outage_seconds", "cache_seconds"}
+"""Settings of a model that no provider is told."""
+
 
 class ModelSettings(Data):
     """How the model is asked; endpoints and keys are the worker's, never an agent's."""
@@ -29,6 +32,9 @@ class ModelSettings(Data):
     max_outage_seconds: float | None = Field(default=3600, ge=0, allow_inf_nan=False)
     """Seconds that a run rests and asks again while a worker's circuit breaker holds its models to be out; then
     `failure.model` decides. None: for as long as the run's clocks allow."""
+    cache_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """A worker may answer with what it was answered at most so many seconds ago, to the very same request, at no cost.
+    None: it asks."""
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -42,9 +48,7 @@ class ModelSettings(Data):
 
     def request_options(self) -> dict[str, Any]:
         """Return what goes to the provider as it stands."""
-        return self.model_dump(
-            exclude={"stream", "timeout_seconds", "max_attempts", "max_outage_seconds"}, exclude_none=True
-        )
+        return self.model_dump(exclude=_OURS, exclude_none=True)
 
 
 InteractionMode = Literal["headless", "external", "interactive"]

@@ -132,6 +132,8 @@ class Usage(Data):
     """The sum of the calls whose price is known."""
     unpriced_calls: int = 0
     """Calls whose price is unknown, and which cost_usd leaves out."""
+    cached_calls: int = 0
+    """Calls that a worker's response cache has answered: no tokens, no cost."""
     estimated_calls: int = 0
     """Calls whose tokens the provider did not tell, an aborted one's above all: 4 characters were taken for one."""
 

@@ -30,6 +30,7 @@ from holdfast.activities.guard import Guard, run_key
 from holdfast.activities.loops import ToolLoops
 from holdfast.activities.model import ModelActivities, warm_up
 from holdfast.activities.past import PastActivities
+from holdfast.activities.responses import Responses
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.threads import ThreadActivities
 from holdfast.activities.tools import activity_of
@@ -212,7 +213,7 @@ async def _served(client: Client, task_queue: str) -> bool:
 def _litellm(settings: Settings) -> Complete:
     from holdfast.activities._litellm import LiteLLM
 
-    return LiteLLM(settings.endpoints).complete
+    return LiteLLM(settings.endpoints, Responses(settings.response_cache_bytes)).complete
 
 
 def _with_pydantic(converter: DataConverter | None) -> DataConverter:

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """How long that is at first; it doubles, up to 10 minutes, each time that the model is asked in vain."""
     transcript_cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
     """Conversations held so that no call need ask for them."""
+    response_cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+    """Answers of models, kept for agents whose `model_settings.cache_seconds` allow it."""
     continue_after_events: int = Field(default=CONTINUE_AFTER_EVENTS, ge=10, le=20_000)
     """Events of history after which a run continues as new, in another link of its chain."""
     continue_after_bytes: int = Field(default=CONTINUE_AFTER_BYTES, ge=65_536, le=16 * 1024 * 1024)

@@ -30,10 +30,17 @@ _RUNS = f"WorkflowType = '{wire.AGENT_RUN}' AND ExecutionStatus != 'ContinuedAsN
 _PAGE = 100
 
 
-def runs_query(agent_id: str | None, status: str | None, thread_id: str | None) -> str:
+def runs_query(
+    agent_id: str | None,
+    status: str | None,
+    thread_id: str | None,
+    parent_id: str | None = None,
+    *,
+    subagents: bool = True,
+) -> str:
     """Return the query for the runs that fit; InputInvalid for a status that no run can have."""
-    terms = [_RUNS]
-    wanted = {"AgentName": agent_id, "ThreadId": thread_id}
+    terms = [_RUNS] if subagents else [_RUNS, "ParentWorkflowId IS NULL"]
+    wanted = {"AgentName": agent_id, "ThreadId": thread_id, "ParentWorkflowId": parent_id}
     terms += [f"{name} = '{_quoted(value)}'" for name, value in wanted.items() if value is not None]
     if status is not None:
         terms += [query.format(name) for name, query in _OF_STATUS.items() if name == status]

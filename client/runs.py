@@ -191,13 +191,16 @@ class AsyncRuns(SteeringCalls, RestartCalls):
         *,
         status: str | None = None,
         thread_id: str | None = None,
+        parent_id: str | None = None,
+        subagents: bool = True,
         limit: int = 100,
     ) -> list[RunSummary]:
         """Return at most `limit` runs, the open and the last closed ones, latest first; each run once, as it stands.
 
+        `parent_id` wants only the subagents' runs that this run has called; `subagents=False` leaves out all of them.
         A new run takes up to a second to be listed. InputInvalid for a status that no run can have.
         """
-        query = runs_query(agent_id, status, thread_id)
+        query = runs_query(agent_id, status, thread_id, parent_id, subagents=subagents)
         temporal = await self._client.temporal()
         found = []
         try:

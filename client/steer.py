@@ -15,7 +15,7 @@ from holdfast.bounds import canonical_json
 from holdfast.client.base import RunCalls
 from holdfast.client.presence import PATIENCE_SECONDS, expect_worker, while_served
 from holdfast.client.rpc import translated
-from holdfast.client.views import summarize
+from holdfast.client.views import pending_children, summarize
 from holdfast.data import Data
 from holdfast.errors import DecisionRefused, HoldfastError, InputInvalid, RunClosed, RunNotFound
 from holdfast.request import Answer, Decision, Reason
@@ -89,7 +89,8 @@ class SteeringCalls(RunCalls):
     async def waiting_for(self, run_id: str) -> list[dict[str, Any]]:
         """Return what a run waits for: approvals and questions, each with the `id` to answer with, timers, its thread.
 
-        Empty for one that waits for nothing or has ended. NoWorker where nobody serves the run.
+        What its subagents wait for follows, each with the `run_id` to answer under. Empty for one that waits for
+        nothing or has ended. NoWorker where nobody serves the run.
         """
         temporal = await self._client.temporal()
         description = await self._describe(run_id)
@@ -101,7 +102,10 @@ class SteeringCalls(RunCalls):
             told: dict[str, Any] = await self._answered(run_id, asked)
         except WorkflowQueryFailedError as error:
             raise HoldfastError(f"run {run_id!r} can't say what it waits for: {error.message}") from None
-        return list(told["waiting_for"])
+        kin = [each.workflow_id for each in pending_children(description)]
+        theirs = await asyncio.gather(*(self.waiting_for(each) for each in kin))
+        found = [{"run_id": run_id, **each} for run_id, waits in zip(kin, theirs, strict=True) for each in waits]
+        return [*told["waiting_for"], *found]
 
     async def _tell(self, run_id: str, signal: str, reason: str | None) -> None:
         ended = await self._signal(run_id, signal, _reason(reason))

@@ -192,10 +192,13 @@ class Runs:
         *,
         status: str | None = None,
         thread_id: str | None = None,
+        parent_id: str | None = None,
+        subagents: bool = True,
         limit: int = 100,
     ) -> list[RunSummary]:
-        """Return the latest runs first."""
-        return self._portal.call(self._runs.list(agent_id, status=status, thread_id=thread_id, limit=limit))
+        """Return the latest runs first; `parent_id` wants a run's subagents, `subagents=False` leaves out all."""
+        wanted = {"status": status, "thread_id": thread_id, "parent_id": parent_id}
+        return self._portal.call(self._runs.list(agent_id, **wanted, subagents=subagents, limit=limit))
 
 
 class Agents:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from pydantic import Field
 from temporalio.api.enums.v1 import PendingWorkflowTaskState
+from temporalio.api.workflow.v1 import PendingChildExecutionInfo
 from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import SearchAttributeKey
 
@@ -41,6 +42,8 @@ class RunSummary(Data):
     """The agent's name."""
     revision: str | None = None
     thread_id: str | None = None
+    parent_id: str | None = None
+    """The run that called it, for a subagent's."""
     created_at: datetime
     closed_at: datetime | None = None
     steps: int | None = None
@@ -79,6 +82,7 @@ def summarize(execution: WorkflowExecution) -> RunSummary:
         agent_id=attributes.get(SearchAttributeKey.for_keyword("AgentName")),
         revision=attributes.get(SearchAttributeKey.for_keyword("AgentRevision")),
         thread_id=attributes.get(SearchAttributeKey.for_keyword("ThreadId")),
+        parent_id=execution.parent_id,
         created_at=execution.start_time,
         closed_at=execution.close_time,
         steps=attributes.get(SearchAttributeKey.for_int("Steps")),
@@ -97,6 +101,12 @@ async def summarize_run(execution: WorkflowExecution) -> RunSummary:
     except (RuntimeError, KeyError, ValueError, TypeError, OverflowError, OSError):  # not ours, or not to be decoded
         return summary
     return summary.model_copy(update={"created_at": began})
+
+
+def pending_children(described: WorkflowExecutionDescription) -> list[PendingChildExecutionInfo]:
+    """Return the subagents' runs that are under way, as the server knows them."""
+    found = described.raw_description.pending_children
+    return [each for each in found if each.workflow_type_name == wire.AGENT_RUN]
 
 
 def is_unclear(execution: WorkflowExecution) -> bool:

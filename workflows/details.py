@@ -25,6 +25,9 @@ def page(state: RunState, status: str) -> str:
     if state.paused:
         lines.append(f"- paused: {one_line(state.paused, 300)}")
     lines += [f"- waits for {_wanted(each)}" for each in state.waiting_for()]
+    lines += [f"- subagent at work: `{run_id}`" for run_id in state.family.under_way]
+    tolerated = state.family.tolerance.tolerated
+    lines += [f"- tolerated: {count} × {kind}" for kind, count in tolerated.items()]
     if state.limit_reached:
         lines.append(f"- limit reached: `{state.limit_reached}`")
     if state.inbox:

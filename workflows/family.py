@@ -71,6 +71,11 @@ class Family:
         return self.lineage.path if self.lineage else self.agent.name
 
     @property
+    def under_way(self) -> list[str]:
+        """The run ids of its subagents at work."""
+        return [each.run_id for each in self.children.values() if each.under_way]
+
+    @property
     def losers(self) -> list[str]:
         """Those calls that a join no longer wants, and whose runs are under way."""
         return [call_id for call_id in self.lost if call_id in self.children and self.children[call_id].under_way]

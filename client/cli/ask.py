@@ -29,20 +29,25 @@ class Asker:
     def __init__(self, client: Client, run_id: str) -> None:
         self._client = client
         self._run_id = run_id
-        self._asked: set[str] = set()
+        self._asked: set[tuple[str, str]] = set()
 
     def ask(self) -> None:
         """Ask for all that the run waits for, and hand the answers on."""
         for wanted in self._client.runs.waiting_for(self._run_id):
-            if wanted["id"] in self._asked or wanted["kind"] not in ("approval", "answer"):
+            asked = (self._of(wanted), wanted["id"])
+            if asked in self._asked or wanted["kind"] not in ("approval", "answer"):
                 continue
-            self._asked.add(wanted["id"])
+            self._asked.add(asked)
             try:
                 self._approval(wanted) if wanted["kind"] == "approval" else self._question(wanted)
             except EOFError:
                 print("left to somebody else")
             except (DecisionRefused, RunClosed) as error:
                 print(error)
+
+    def _of(self, wanted: dict[str, Any]) -> str:
+        """Return the run that waits: this one, or one of its subagents'."""
+        return str(wanted.get("run_id", self._run_id))
 
     def _approval(self, wanted: dict[str, Any]) -> None:
         arguments, changed = wanted.get("arguments") or {}, False
@@ -52,11 +57,12 @@ class Asker:
             match input("make this call? [y]es, [n]o, [e]dit its arguments: ").strip().lower()[:1]:
                 case "y":
                     given = arguments if changed else None
-                    self._client.runs.approve(self._run_id, wanted["id"], arguments=given, digest=wanted.get("digest"))
+                    run_id, digest = self._of(wanted), wanted.get("digest")
+                    self._client.runs.approve(run_id, wanted["id"], arguments=given, digest=digest)
                     return
                 case "n":
                     reason = input("why not? (told to the model; may be empty): ").strip()
-                    self._client.runs.deny(self._run_id, wanted["id"], reason=reason or None)
+                    self._client.runs.deny(self._of(wanted), wanted["id"], reason=reason or None)
                     return
                 case "e":
                     try:
@@ -75,7 +81,7 @@ class Asker:
             text = input("answer: ").strip()
         if text.isdecimal() and 1 <= int(text) <= len(options):
             text = options[int(text) - 1]
-        self._client.runs.answer(self._run_id, wanted["id"], text)
+        self._client.runs.answer(self._of(wanted), wanted["id"], text)
 
 
 def only_one(client: Client, run_id: str, kind: str) -> dict[str, Any]:

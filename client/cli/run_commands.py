@@ -65,6 +65,8 @@ def list_runs(
     agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
     status: Annotated[str | None, typer.Option(help="Only runs of this status.")] = None,
     thread: Annotated[str | None, typer.Option(help="Only runs of this thread.")] = None,
+    parent: Annotated[str | None, typer.Option(help="Only subagents' runs that this run has called.")] = None,
+    subagents: Annotated[bool, typer.Option(help="With the runs of subagents, or without any.")] = True,
     limit: Annotated[
         int, typer.Option(min=1, max=10_000, help="At most so many: the open ones, then the last closed.")
     ] = 50,
@@ -72,7 +74,8 @@ def list_runs(
 ) -> None:
     """List runs, the open and the last closed ones, shown latest first."""
     with client() as holdfast:
-        found = holdfast.runs.list(agent, status=status, thread_id=thread, limit=limit)
+        wanted = {"status": status, "thread_id": thread, "parent_id": parent}
+        found = holdfast.runs.list(agent, **wanted, subagents=subagents, limit=limit)
     if not json:
         show.print_runs(found)
         return
@@ -81,14 +84,18 @@ def list_runs(
 
 
 @runs.command("show")
-def show_run(run_id: RunId, json: AsJson = False) -> None:
+def show_run(
+    run_id: RunId,
+    tree: Annotated[bool, typer.Option("--tree", help="With the timelines of its subagents, indented.")] = False,
+    json: AsJson = False,
+) -> None:
     """Show a run: its status, answer, cost and timeline."""
     with client() as holdfast:
         found = holdfast.runs.get(run_id)
-    if json:
-        show.print_json(found.model_dump(mode="json"))
-    else:
-        show.print_run(found)
+        if json:
+            show.print_json(found.model_dump(mode="json"))
+        else:
+            show.print_run(found, holdfast.runs.get if tree else None)
 
 
 @runs.command("watch")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from holdfast.errors import RunNotFound
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -19,6 +22,8 @@ _STYLES = {
     "run_started": "bold",
     "model_completed": "cyan",
     "tool_completed": "green",
+    "subagent_started": "blue",
+    "subagent_completed": "bold blue",
     "tool_call_exception": "red",
     "model_call_exception": "red",
     "user_added_message": "magenta",
@@ -68,8 +73,8 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
 
 
-def print_event(out: Console, event: Event) -> None:
-    """Print an event on one line."""
+def print_event(out: Console, event: Event, level: int = 0) -> None:
+    """Print an event on one line; that of a subagent is indented by its level."""
     from rich.text import Text
 
     when = (event.finished_at or event.created_at).astimezone().strftime("%H:%M:%S.%f")[:-4]
@@ -78,7 +83,7 @@ def print_event(out: Console, event: Event) -> None:
         took = f" ({(event.finished_at - event.created_at).total_seconds():.2f} s"
         attempt = event.data.get("attempt", 1)
         took += f", attempt {attempt})" if attempt > 1 else ")"
-    line = Text(f"{when} ")
+    line = Text(f"{when} {'    ' * level}")
     line.append(f"{event.type:<20}", style=_STYLES.get(event.type, "dim" if event.type in _QUIET else ""))
     line.append(f" {printable(event.message)}")
     line.append(took, style="dim")
@@ -110,9 +115,12 @@ def print_waiting(waiting: Iterable[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("kind", "id", "what", box=None, pad_edge=False)
-    for each in waiting:
-        table.add_row(*(Text(printable(str(cell))) for cell in (each["kind"], each["id"], wanted(each))))
+    found = list(waiting)
+    theirs = any("run_id" in each for each in found)
+    table = Table("kind", "id", "what", *(["run"] if theirs else []), box=None, pad_edge=False)
+    for each in found:
+        cells = [each["kind"], each["id"], wanted(each), *([each.get("run_id", "")] if theirs else [])]
+        table.add_row(*(Text(printable(str(cell))) for cell in cells))
     console().print(table)
 
 
@@ -145,8 +153,8 @@ def print_runs(found: Iterable[RunSummary]) -> None:
     out.print(table)
 
 
-def print_run(run: Run) -> None:
-    """Print what there is to know of a run, its events included."""
+def print_run(run: Run, find: Callable[[str], Run] | None = None) -> None:
+    """Print what there is to know of a run, its events included, and with `find` those of its subagents."""
     from rich.text import Text
 
     out = console()
@@ -165,5 +173,12 @@ def print_run(run: Run) -> None:
     for name, value in facts.items():
         if value not in (None, ""):
             out.print(Text(f"{name:<8} ", style="dim") + Text(printable(str(value))))
+    _print_events(out, run, find, 0)
+
+
+def _print_events(out: Console, run: Run, find: Callable[[str], Run] | None, level: int) -> None:
     for event in run.logs:
-        print_event(out, event)
+        print_event(out, event, level)
+        if find is not None and event.type == "subagent_started" and "after" not in event.data:
+            with suppress(RunNotFound):  # retention may have deleted it
+                _print_events(out, find(event.data["run_id"]), find, level + 1)

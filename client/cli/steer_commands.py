@@ -70,20 +70,21 @@ def approve_call(
     with client() as holdfast:
         if call_id is None:
             waiting = ask.only_one(holdfast, run_id, "approval")
-            call, digest = waiting["id"], waiting.get("digest")
+            run, call, digest = waiting.get("run_id", run_id), waiting["id"], waiting.get("digest")
         else:
-            call, digest = call_id, ask.digest_of(holdfast, run_id, call_id)
-        holdfast.runs.approve(run_id, call, arguments=given, reason=reason, digest=digest)
-    _told(json, f"approved {call}", run_id=run_id, call_id=call, decision="approve")
+            run, call, digest = run_id, call_id, ask.digest_of(holdfast, run_id, call_id)
+        holdfast.runs.approve(run, call, arguments=given, reason=reason, digest=digest)
+    _told(json, f"approved {call}", run_id=run, call_id=call, decision="approve")
 
 
 @runs.command("deny")
 def deny_call(run_id: RunId, call_id: CallId = None, reason: Reason = None, json: AsJson = False) -> None:
     """Refuse a tool call that waits for approval; the model is told the reason."""
     with client() as holdfast:
-        call = call_id or ask.only_one(holdfast, run_id, "approval")["id"]
-        holdfast.runs.deny(run_id, call, reason=reason)
-    _told(json, f"denied {call}", run_id=run_id, call_id=call, decision="deny")
+        waiting = {"id": call_id} if call_id else ask.only_one(holdfast, run_id, "approval")
+        run, call = waiting.get("run_id", run_id), waiting["id"]
+        holdfast.runs.deny(run, call, reason=reason)
+    _told(json, f"denied {call}", run_id=run, call_id=call, decision="deny")
 
 
 @runs.command("answer")
@@ -99,9 +100,10 @@ def answer_question(
     if len(words) > 2:
         raise InputInvalid({"text": f"give a question's id and one text, in quotes, not {len(words)} words"})
     with client() as holdfast:
-        question = words[0] if len(words) == 2 else ask.only_one(holdfast, run_id, "answer")["id"]
-        holdfast.runs.answer(run_id, question, words[-1])
-    _told(json, f"answered {question}", run_id=run_id, question_id=question)
+        waiting = {"id": words[0]} if len(words) == 2 else ask.only_one(holdfast, run_id, "answer")
+        run, question = waiting.get("run_id", run_id), waiting["id"]
+        holdfast.runs.answer(run, question, words[-1])
+    _told(json, f"answered {question}", run_id=run, question_id=question)
 
 
 def _told(json: bool, text: str, **fields: str) -> None:

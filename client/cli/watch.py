@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from holdfast.client.cli import show
 from holdfast.client.cli.ask import Asker
+from holdfast.errors import RunNotFound
 
 if TYPE_CHECKING:
     from holdfast.client.sync import Client
@@ -38,10 +40,19 @@ def _follow(client: Client, run_id: str, after: str | None, asker: Asker | None)
     if asker is not None and after is not None and client.runs.status(run_id).status == "waiting":
         asker.ask()  # what it waits for may have been told before the cursor
     with out.status("waiting for the first event") as live:
-        for event in client.runs.stream_events(run_id, after=after):
-            show.print_event(out, event)
-            live.update(Text(f"{event.type} {show.printable(event.message)[:80]}"))
-            if asker is not None and event.type in _ASKS:
-                live.stop()
-                asker.ask()
-                live.start()
+
+        def follow(run_id: str, after: str | None, level: int) -> None:
+            for event in client.runs.stream_events(run_id, after=after):
+                show.print_event(out, event, level)
+                live.update(Text(f"{event.type} {show.printable(event.message)[:80]}"))
+                if asker is None:
+                    continue
+                if event.type == "subagent_started":  # it may ask as well; its caller's events wait meanwhile
+                    with suppress(RunNotFound):
+                        follow(event.data["run_id"], None, level + 1)
+                if event.type in _ASKS:
+                    live.stop()
+                    asker.ask()
+                    live.start()
+
+        follow(run_id, after, 0)

@@ -58,3 +58,4 @@ AGENT = Agent(
     tools=[weigh, fetch],
     limits=Limits(max_steps=1000, max_model_calls=1000, max_tool_calls=2000),
 )
+LEAD = Agent(name="durable-lead", model=MODEL, subagents=[AGENT.name])

@@ -150,13 +150,13 @@ class Theatre:
     def handle(self) -> WorkflowHandle[Any, Any]:
         return self.client.get_workflow_handle(self.run_id)
 
-    async def start(self, message: str = "Go") -> None:
+    async def start(self, message: str = "Go", agent: str = AGENT.name) -> None:
         """Start a worker and the run, with the workflow task timeout that the product's client sets."""
         await self.replace_worker()
         await self._standby
         await self.client.start_workflow(
             wire.AGENT_RUN,
-            {"agent": AGENT.name, "message": message},
+            {"agent": agent, "message": message},
             id=self.run_id,
             task_queue=self.task_queue,
             task_timeout=timedelta(seconds=4),

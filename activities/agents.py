@@ -12,9 +12,10 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from holdfast import wire
-from holdfast.activities import schemas
+from holdfast.activities import mcp_tools, schemas
 from holdfast.activities.goals import render
 from holdfast.activities.guard import run_key
+from holdfast.activities.mcp_pool import McpPool
 from holdfast.activities.past import Past
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
@@ -52,6 +53,7 @@ class AgentActivities:
         continue_after: tuple[int, int] = (CONTINUE_AFTER_EVENTS, CONTINUE_AFTER_BYTES),
         past: Callable[[After], Awaitable[Past]],
         policy: PolicyEngine | None = None,
+        mcp: McpPool | None = None,
     ) -> None:
         self._agents = agents
         self._tools = dict(tools)
@@ -63,6 +65,7 @@ class AgentActivities:
         self._continue_after = continue_after
         self._past = past
         self._policy = policy or PolicyEngine()
+        self._mcp = mcp
 
     @activity.defn(name=wire.AGENT_LOAD)
     async def load(self, call: LoadAgent) -> dict[str, Any]:
@@ -70,7 +73,7 @@ class AgentActivities:
         request = call.request
         try:
             if request.after is None:
-                loaded = await asyncio.to_thread(self._load, request)
+                loaded = await self._anew(request)
             else:
                 loaded = await self._reload(request, request.after, pinned=call.pinned)
             check_context(loaded, request.metadata)
@@ -114,23 +117,35 @@ class AgentActivities:
             return self._pinned(past.loaded.agent, ())
         if past.loaded is None and past.request is not None:
             first = past.request.model_copy(update={"after": None, "agent": request.agent})
-            loaded = await asyncio.to_thread(self._load, first)
+            loaded = await self._anew(first)
             said = () if request.message is None else (request.message,)
             return loaded.model_copy(update={"prompts": (*loaded.prompts, *past.unread, *said)})
         if past.loaded is not None and isinstance(request.agent, str) and request.agent not in self._agents:
             agent = self._resolved(past.loaded.agent)
-            return self._pinned(agent, first_messages(agent, request))
-        return await asyncio.to_thread(self._load, request)
+            return await self._listed(self._pinned(agent, first_messages(agent, request)))
+        return await self._anew(request)
+
+    async def _anew(self, request: RunRequest) -> LoadedAgent:
+        return await self._listed(await asyncio.to_thread(self._load, request))
+
+    async def _listed(self, loaded: LoadedAgent) -> LoadedAgent:
+        """Add the tools of the agent's MCP servers, as they are now."""
+        if self._mcp is None or not loaded.agent.mcp_servers:
+            return loaded
+        agent = await mcp_tools.with_listed(loaded.agent, self._mcp)
+        self._cache.held(run_key(activity.info())).agent = agent
+        return loaded.model_copy(update={"agent": agent})
 
     def _resolved(self, agent: Agent) -> Agent:
-        """Return the agent as pure data; DefinitionError for a task queue that this worker's runs may not call."""
+        """Return the agent as pure data; DefinitionError for a task queue or MCP server that its runs may not use."""
+        mcp_tools.check_servers(agent, self._mcp.names if self._mcp else ())
         for spec in agent.tools_elsewhere:
             queue, own = spec.task_queue, activity.info().task_queue
             allowed = queue not in (None, own) and any(fnmatchcase(str(queue), each) for each in self._tool_queues)
             if spec.name not in self._tools and not allowed:
                 told = f"agent {agent.name!r}: tool {spec.name!r}: an agent from outside may not call"
                 raise DefinitionError(f"{told} activities of task queue {queue or own!r}")
-        return agent.resolved(self._tools, self._agents)
+        return agent.unlisted().resolved(self._tools, self._agents)
 
     def _pinned(self, agent: Agent, prompts: tuple[Content, ...]) -> LoadedAgent:
         if agent.output_schema is not None:

@@ -18,11 +18,12 @@ from temporalio.worker import (
     Interceptor,
 )
 
-from holdfast import ids
+from holdfast import ids, wire
 from holdfast.activities.failures import failure, recorded
 from holdfast.activities.log import get_logger
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.transcripts import RunKey, TranscriptCache
+from holdfast.mcp import server_of
 
 BEAT_SECONDS = 0.4
 _log = get_logger("holdfast.activity")
@@ -31,27 +32,43 @@ _log = get_logger("holdfast.activity")
 class Guard(Interceptor):
     """Guards the activities named, and leaves those of other people alone."""
 
-    def __init__(self, names: Collection[str], tools: Collection[str], scrub: Scrubber, cache: TranscriptCache) -> None:
+    def __init__(
+        self,
+        names: Collection[str],
+        tools: Collection[str],
+        scrub: Scrubber,
+        cache: TranscriptCache,
+        mcp_servers: Collection[str] = (),
+    ) -> None:
         self.names = frozenset(names) | frozenset(tools)
         self.tools = frozenset(tools)
+        self.mcp_servers = frozenset(mcp_servers)
         self.scrub = scrub
         self.cache = cache
         _ours.update(self.names)
+        _our_servers.update(self.mcp_servers)
         logging.getLogger("temporalio.activity").addFilter(_not_told_already)
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Wrap one execution (Temporal's own signature)."""
-        return _Guarded(next, self) if activity.info().activity_type in self.names else next
+        info = activity.info()
+        return _Guarded(next, self) if info.activity_type in self.names or self.is_tool(info) else next
+
+    def is_tool(self, info: activity.Info) -> bool:
+        """Say whether an activity is a tool call."""
+        return info.activity_type in self.tools or is_mcp_call(info, self.mcp_servers)
 
 
 _ours: set[str] = set()
+_our_servers: set[str] = set()
 
 
 def _not_told_already(record: logging.LogRecord) -> bool:
     """Leave out Temporal's report, traceback and all, of a failure that `activity.failed` tells in one line."""
     if getattr(record, "__temporal_error_identifier", None) != "ActivityFailure":
         return True
-    return getattr(record, "temporal_activity", {}).get("activity_type") not in _ours
+    failed = str(getattr(record, "temporal_activity", {}).get("activity_type"))
+    return failed not in _ours and server_of(failed) not in _our_servers
 
 
 class Heart:
@@ -118,7 +135,7 @@ class _Guarded(ActivityInboundInterceptor):
             began = time.perf_counter()
             with structlog.contextvars.bound_contextvars(**names):
                 result = await super().execute_activity(input)
-            if info.activity_type in self._guard.tools:
+            if self._guard.is_tool(info):
                 _log.info("tool.called", latency_ms=round((time.perf_counter() - began) * 1000, 1), **names)
                 self._guard.cache.feed_output(run_key(info), info.activity_id, result)
             return result
@@ -141,6 +158,11 @@ class _Guarded(ActivityInboundInterceptor):
             _hearts.pop(info.task_token, None)
 
 
+def is_mcp_call(info: activity.Info, servers: frozenset[str]) -> bool:
+    """Say whether an activity is a run's call of a tool of one of these MCP servers."""
+    return info.workflow_type == wire.AGENT_RUN and server_of(info.activity_type) in servers
+
+
 def run_key(info: activity.Info) -> RunKey:
     """Return the key of the run that an activity belongs to."""
     return info.workflow_id or "", info.workflow_run_id or ""
@@ -155,7 +177,7 @@ def _log_names(info: activity.Info, args: Sequence[Any], guard: Guard) -> dict[s
     agent = guard.cache.agent(run_key(info))
     if agent is not None:
         names["agent"] = agent.name
-    if info.activity_type in guard.tools:
+    if guard.is_tool(info):
         names["call_id"] = info.activity_id
         names["step"] = ids.step_of_call(info.activity_id)
     elif args and hasattr(args[0], "step"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from holdfast.activities import mcp_tools
 from holdfast.activities.answer import ModelRequest
 from holdfast.activities.turns import sayable
 from holdfast.agent import Agent
@@ -57,8 +58,8 @@ def _planning_note(tools: list[dict[str, Any]]) -> str:
 
 
 def system_message(agent: Agent, *, enveloped: bool = False) -> str:
-    """Return the agent's instructions, what its tools' envelopes mean, and what its answer is to be."""
-    parts = [agent.instructions]
+    """Return the agent's instructions, which tools it lacks, what their envelopes mean, what its answer is to be."""
+    parts = [agent.instructions, mcp_tools.note(agent)]
     if enveloped and agent.tool_specs:
         parts.append(ENVELOPE_NOTE)
     if agent.output_schema is not None:

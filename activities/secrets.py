@@ -14,6 +14,11 @@ _TELLING = 4
 """Characters of a secret's beginning that would say something of it."""
 
 
+def names_secret(variable: str) -> bool:
+    """Say whether an environment variable's name tells that it holds a secret."""
+    return _NAMED_SECRET.search(variable) is not None
+
+
 class Scrubber:
     """Replaces each known secret by its name."""
 
@@ -29,7 +34,7 @@ class Scrubber:
     @classmethod
     def of_environment(cls, more: Iterable[tuple[str, str]] = ()) -> Scrubber:
         """Know every environment variable whose name says that it holds a secret, and `more` (name, value) pairs."""
-        named = {name: value for name, value in os.environ.items() if _NAMED_SECRET.search(name)}
+        named = {name: value for name, value in os.environ.items() if names_secret(name)}
         return cls({**named, **dict(more)})
 
     def text(self, text: str) -> str:

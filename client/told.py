@@ -70,12 +70,15 @@ def started(request: RunRequest, *, again: bool) -> Told:
 def declared(loaded: LoadedAgent) -> Told:
     """Tell which tools an agent has."""
     names = loaded.agent.function_names
-    data = {
+    data: dict[str, Any] = {
         "functions": names,
         "agent": loaded.agent.name,
         "revision": loaded.revision,
         "model": loaded.agent.model,
     }
+    missing = {each.name: each.missing for each in loaded.agent.mcp_tools if each.missing}
+    if missing:
+        data["missing"] = missing
     return "declared_functions", f"Declared: {', '.join(names) or 'no tools'}", data
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from holdfast.event import Event
     from holdfast.failure import Failure
     from holdfast.hooks import PolicyDecision, PolicyEngine, PolicyRequest
+    from holdfast.mcp import McpServer, McpTools
     from holdfast.message import Message, ToolCall, Usage
     from holdfast.policy import Match, Policy, PolicyRule
     from holdfast.request import RunRequest
@@ -58,6 +59,8 @@ _WHERE = {
     "Join": "subagents",
     "Limits": "agent",
     "Match": "policy",
+    "McpServer": "mcp",
+    "McpTools": "mcp",
     "Message": "message",
     "ModelSettings": "agent",
     "NoWorker": "errors",
@@ -114,6 +117,8 @@ __all__ = [
     "Join",
     "Limits",
     "Match",
+    "McpServer",
+    "McpTools",
     "Message",
     "ModelSettings",
     "NoWorker",

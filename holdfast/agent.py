@@ -12,6 +12,7 @@ from holdfast.bounds import REQUEST_MAX_BYTES, TURN_MAX_TOOL_CALLS, canonical_js
 from holdfast.data import Data
 from holdfast.errors import DefinitionError
 from holdfast.failure import Failure
+from holdfast.mcp import HeldServer, McpServer, McpTools, as_mcp_tools
 from holdfast.policy import Policy
 from holdfast.subagents import NESTED_MAX, Join, Subagent
 from holdfast.tools import Tool, ToolSpec
@@ -135,6 +136,8 @@ class Agent(Data):
     """Asked in this order where `model` fails for good, or is out."""
     tools: Annotated[Sequence[ToolSpec | Tool[..., Any] | str], AfterValidator(tuple)] = ()
     """Functions made tools by `@tool`; in JSON, the name of a tool that the worker has, or a whole ToolSpec."""
+    mcp_servers: Annotated[Sequence[McpTools | HeldServer | str], AfterValidator(as_mcp_tools)] = ()
+    """MCP servers whose tools it has; in JSON, the name of a server that the worker has, or an McpTools."""
     model_settings: ModelSettings = ModelSettings()
     subagents: Annotated[Sequence[Subagent | Agent | str], AfterValidator(tuple)] = ()
     """Agents that this one may call as tools: whole ones, names of those that the worker has, or either with more words
@@ -214,7 +217,26 @@ class Agent(Data):
     @property
     def revision(self) -> str:
         """The hash of its canonical JSON: 12 hex digits that change when anything of the agent does."""
-        return hashlib.sha256(canonical_json(self.wire()).encode()).hexdigest()[:12]
+        return hashlib.sha256(canonical_json(self.unlisted().wire()).encode()).hexdigest()[:12]
+
+    @property
+    def mcp_tools(self) -> tuple[McpTools, ...]:
+        """What it takes from MCP servers."""
+        return as_mcp_tools(self.mcp_servers)
+
+    @property
+    def held_servers(self) -> list[McpServer]:
+        """Those of its MCP servers, and of its subagents', that it brings itself."""
+        own = [each.server for each in self.mcp_tools if isinstance(each.server, McpServer)]
+        return [*own, *(each for inner in self.whole_subagents for each in inner.held_servers)]
+
+    def unlisted(self) -> Agent:
+        """Return the same agent without what a run found at its MCP servers."""
+        if not self.mcp_servers:
+            return self
+        own = tuple(each for each in self.tools if not isinstance(each, ToolSpec) or each.mcp_server is None)
+        asked = tuple(each.model_copy(update={"missing": ""}) for each in self.mcp_tools)
+        return self.model_copy(update={"tools": own, "mcp_servers": asked})
 
     def resolved(self, known: dict[str, ToolSpec], agents: Mapping[str, Agent] | None = None) -> Agent:
         """Return the same agent as pure data, every tool the ToolSpec that `known` has for its name.

@@ -72,6 +72,12 @@ SUMMARY_MAX_BYTES = 16 * 1024
 """What stands for the compacted part of a transcript; never more than half of that part."""
 COMPACTION_MAX_CHARS = 400_000
 """The text that a model is asked to summarise; long messages of it are cut."""
+MCP_TOOLS_MAX = 128
+"""Tools that a run takes from one MCP server."""
+MCP_DESCRIPTION_MAX_BYTES = 4 * 1024
+"""What one of them says of itself: cut beyond it."""
+MCP_SCHEMA_MAX_BYTES = 32 * 1024
+"""The JSON schema of its arguments: a tool with a larger one is left out."""
 RUN_ID_MAX_BYTES = 255
 THREAD_ID_MAX_BYTES = 248
 """A thread's workflow id is `thread:` and its id."""

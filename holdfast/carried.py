@@ -70,6 +70,8 @@ class Granted(Data):
     call_id: str
     arguments: dict[str, Any] | None = None
     """What it is to be made with, if not the model's; of one that has ended, `Settled` says it."""
+    fingerprint: str | None = None
+    """What the tool's description hashed to, of a tool that somebody else describes: of another it is not granted."""
 
 
 class OpenTurn(Data):

@@ -67,14 +67,16 @@ class ToolSpec(Data):
     def _is_sound(self) -> ToolSpec:
         if self.activity in wire.ACTIVITIES:
             raise ValueError(f"{self.activity!r} is an activity of Holdfast's own, and no tool")
-        if self.is_elsewhere and (self.builtin or self.mcp_server or self.subagent):
+        if self.is_elsewhere and (self.builtin or self.subagent):
             raise ValueError("task_queue and activity are for tools that are plain activities")
+        if self.mcp_server is not None and not (self.activity or "").startswith(f"{self.mcp_server}."):
+            raise ValueError("a tool of an MCP server is the activity `server.tool`")
         return self
 
     @property
     def is_elsewhere(self) -> bool:
         """Whether it is somebody else's activity: it need not beat, nor be Python."""
-        return self.task_queue is not None or self.activity is not None
+        return self.mcp_server is None and (self.task_queue is not None or self.activity is not None)
 
     @property
     def activity_type(self) -> str:

@@ -16,10 +16,12 @@ from pydantic import ValidationError
 
 from holdfast import wire
 from holdfast.activities.failures import text_of
+from holdfast.activities.mcp_tools import check_servers
 from holdfast.agent import Agent
 from holdfast.bounds import cut
 from holdfast.builtins import BUILTINS
 from holdfast.errors import DefinitionError, HoldfastError, InputInvalid, field_errors
+from holdfast.mcp import McpServer
 from holdfast.tools import Tool, ToolSpec
 
 _IMPORTERS = (__file__, importlib.__file__)
@@ -33,11 +35,19 @@ class Registry:
     tools: dict[str, Tool[..., Any]] = field(default_factory=dict)
     elsewhere: dict[str, ToolSpec] = field(default_factory=dict)
     """Tools that are activities of somebody else's."""
+    servers: dict[str, McpServer] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, agents: Iterable[Agent] = (), tools: Iterable[Tool[..., Any] | ToolSpec] = ()) -> Registry:
+    def of(
+        cls,
+        agents: Iterable[Agent] = (),
+        tools: Iterable[Tool[..., Any] | ToolSpec] = (),
+        servers: Iterable[McpServer] = (),
+    ) -> Registry:
         """Collect agents with their own tools, and tools besides; DefinitionError for a clash or a missing tool."""
         registry = cls()
+        for server in servers:
+            registry.add_server(server)
         for tool in tools:
             if isinstance(tool, ToolSpec):
                 registry.add_elsewhere(tool)
@@ -64,6 +74,11 @@ class Registry:
         if spec.name in self.tools or self.elsewhere.setdefault(spec.name, spec) != spec:
             raise DefinitionError(f"two different tools are named {spec.name!r}")
 
+    def add_server(self, server: McpServer) -> None:
+        """Add an MCP server, once."""
+        if self.servers.setdefault(server.name, server) != server:
+            raise DefinitionError(f"two different MCP servers are named {server.name!r}")
+
     def add_agent(self, agent: Agent) -> None:
         """Add an agent and its tools, once."""
         if self.agents.setdefault(agent.name, agent) != agent:
@@ -72,11 +87,18 @@ class Registry:
             self.add_tool(tool)
         for spec in agent.every_tool_elsewhere:
             self.add_elsewhere(spec)
+        for server in agent.held_servers:
+            self.add_server(server)
 
     def check(self) -> None:
         """Raise DefinitionError for an agent that names a tool nobody brought."""
         for agent in self.agents.values():
             agent.resolved(self.specs, self.agents)
+
+    def check_servers(self) -> None:
+        """Raise DefinitionError for an agent that names an MCP server nobody told of."""
+        for agent in self.agents.values():
+            check_servers(agent, self.servers)
 
     @property
     def specs(self) -> dict[str, ToolSpec]:
@@ -100,16 +122,19 @@ def discover(sources: Iterable[str]) -> Registry:
     """Import files (*.py) and modules, and collect the agents and tools that stand at their top level."""
     agents: list[Agent] = []
     tools: list[Tool[..., Any] | ToolSpec] = []
+    servers: list[McpServer] = []
     for source in sources:
         module = _load(source)
-        if not any(isinstance(value, Agent | Tool | ToolSpec) for value in vars(module).values()):
+        if not any(isinstance(value, Agent | Tool | ToolSpec | McpServer) for value in vars(module).values()):
             raise DefinitionError(f"{source} defines no agent and no tool at its top level")
         for value in vars(module).values():
             if isinstance(value, Agent) and value not in agents:
                 agents.append(value)
             elif isinstance(value, Tool | ToolSpec) and value not in tools:
                 tools.append(value)
-    return Registry.of(agents, tools)
+            elif isinstance(value, McpServer):
+                servers.append(value)
+    return Registry.of(agents, tools, servers)
 
 
 def _load(source: str) -> ModuleType:

@@ -115,7 +115,8 @@ async def _serve(
     owned: str | None = None,
 ) -> int:
     stopping = _stop_signals()
-    plugin = HoldfastPlugin(registry.agents.values(), registry.every_tool, settings)
+    brought = (registry.agents.values(), registry.every_tool, settings)
+    plugin = HoldfastPlugin(*brought, mcp_servers=registry.servers.values())
     client = await (connect(address, namespace) if owned is None else connect_embedded(owned))
     serving = Serving(make_worker(client, plugin))
     told = asyncio.create_task(stopping.wait())

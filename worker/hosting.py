@@ -17,6 +17,7 @@ from holdfast.bounds import canonical_json
 from holdfast.client.portal import Portal
 from holdfast.errors import DefinitionError
 from holdfast.hooks import PolicyEngine
+from holdfast.mcp import McpServer
 from holdfast.policy import Policy
 from holdfast.tools import Tool
 from holdfast.worker.build import Serving, make_worker
@@ -26,7 +27,9 @@ from holdfast.worker.settings import Settings
 THREADS = "holdfast-threads"
 """The task queue where threads of runners live, whatever the script and its tools."""
 
-Tools = dict[str, Tool[..., Any]]
+Brought = Tool[..., Any] | McpServer
+Tools = dict[str, Brought]
+"""A tool by its name, an MCP server by `mcp:` and its name."""
 Place = tuple[str, str, str]
 """Address, namespace, task queue."""
 
@@ -46,14 +49,14 @@ class Hosting:
     threads: Serving | None = None
     """The worker of threads, once one is used."""
 
-    async def serve(self, temporal: temporalio.client.Client, queue: str, tools: Iterable[Tool[..., Any]]) -> None:
+    async def serve(self, temporal: temporalio.client.Client, queue: str, tools: Iterable[Brought]) -> None:
         """See that a worker with these tools polls a queue; it keeps those that it had, newer functions for older.
 
         A worker that would do otherwise is stopped first, another runner's too: a notebook's cell that is run again
         makes new functions, and maybe a new runner, under the old names.
         """
         place = (temporal.service_client.config.target_host, temporal.namespace, queue)
-        brought = {tool.spec.name: tool for tool in tools}
+        brought = {_name(tool): tool for tool in tools}
         known = self._known(place)
         if known is not None and {**known, **brought} == known:
             return
@@ -68,7 +71,9 @@ class Hosting:
         for name, tool in (known or {}).items():
             if origin(wanted[name]) != origin(tool):
                 raise DefinitionError(f"two different tools are named {name!r} on task queue {queue!r}")
-        plugin = HoldfastPlugin((), wanted.values(), *self._told)
+        functions = [each for each in wanted.values() if isinstance(each, Tool)]
+        servers = [each for each in wanted.values() if isinstance(each, McpServer)]
+        plugin = HoldfastPlugin((), functions, *self._told, mcp_servers=servers)
         serving = Serving(make_worker(temporal, plugin, task_queue=queue))
         await serving.begun()
         self.workers[place] = (wanted, serving)
@@ -105,17 +110,23 @@ class Hosting:
         return tools
 
 
-def queue_of_script(tools: Iterable[Tool[..., Any]]) -> str:
+def queue_of_script(tools: Iterable[Brought]) -> str:
     """Name the task queue of a script with these tools: the same whenever it is started, another where they differ.
 
     A notebook or a prompt has no script; its folder stands for it.
     """
     path = getattr(sys.modules["__main__"], "__file__", None)
     script = str(Path(path).resolve() if path else Path.cwd())
-    told = sorted(canonical_json([*origin(tool), tool.spec.wire()]) for tool in tools)
+    told = sorted(canonical_json([*origin(each), each.spec.wire() if isinstance(each, Tool) else ""]) for each in tools)
     return f"runner-{hashlib.sha256(canonical_json([script, *told]).encode()).hexdigest()[:16]}"
 
 
-def origin(tool: Tool[..., Any]) -> tuple[str, str]:
-    """Return where a tool's function is defined: its module, and its name there."""
+def _name(brought: Brought) -> str:
+    return brought.spec.name if isinstance(brought, Tool) else f"mcp:{brought.name}"
+
+
+def origin(tool: Brought) -> tuple[str, str]:
+    """Return where a tool's function is defined: its module, and its name there; of an MCP server its name."""
+    if isinstance(tool, McpServer):
+        return "mcp", tool.name
     return tool.function.__module__, tool.function.__qualname__

@@ -22,12 +22,15 @@ from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, WorkerConf
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from holdfast import wire
+from holdfast.activities import mcp_access
 from holdfast.activities.agents import AgentActivities
 from holdfast.activities.answer import Complete
 from holdfast.activities.breaker import Breakers
 from holdfast.activities.compaction import CompactionActivities
 from holdfast.activities.guard import Guard, run_key
 from holdfast.activities.loops import ToolLoops
+from holdfast.activities.mcp_calls import McpActivities
+from holdfast.activities.mcp_pool import McpPool
 from holdfast.activities.model import ModelActivities, warm_up
 from holdfast.activities.past import PastActivities
 from holdfast.activities.responses import Responses
@@ -39,6 +42,7 @@ from holdfast.agent import Agent
 from holdfast.client.presence import pollers
 from holdfast.client.recall import ended, recall
 from holdfast.hooks import PolicyEngine
+from holdfast.mcp import McpServer
 from holdfast.policy import Policy
 from holdfast.tools import Tool, ToolSpec
 from holdfast.worker.attributes import register
@@ -60,7 +64,7 @@ class HoldfastPlugin(SimplePlugin):
 
     Agents are those that runs may name; their tools, and `tools`, become activities under their own names. A ToolSpec
     among them is an activity that somebody else serves. `complete` asks the models, instead of litellm.
-    `policy_engine` holds for every run, whatever its agent says.
+    `policy_engine` holds for every run, whatever its agent says; `mcp_servers` are those that agents may name.
     """
 
     def __init__(
@@ -70,13 +74,18 @@ class HoldfastPlugin(SimplePlugin):
         settings: Settings | None = None,
         complete: Complete | None = None,
         policy_engine: Policy | PolicyEngine | None = None,
+        *,
+        mcp_servers: Iterable[McpServer] = (),
     ) -> None:
         self.settings = settings or read_settings()
-        self.registry = Registry.of(agents, tools)
+        self.registry = Registry.of(agents, tools, [*self.settings.mcp_servers.values(), *mcp_servers])
+        self.registry.check_servers()
         self.search_attributes = False
         self._warm_up = warm_up if complete is None else None
         engine = PolicyEngine.of(policy_engine)
         parts = _Parts(self.registry, self.settings, complete or _litellm(self.settings), self._may_search, engine)
+        self._mcp = parts.mcp
+        self._running = 0
         super().__init__(
             "holdfast",
             data_converter=_with_pydantic,
@@ -113,9 +122,13 @@ class HoldfastPlugin(SimplePlugin):
         runner = worker.config(active_config=True).get("unsandboxed_workflow_runner")
         if isinstance(runner, ForgetfulRunner):
             runner.serve(worker)
+        self._running += 1
         try:
             await super().run_worker(worker, next)
         finally:
+            self._running -= 1
+            if not self._running:
+                await self._mcp.close()
             if self.settings.telemetry == "otel":
                 from holdfast.worker import telemetry
 
@@ -157,7 +170,8 @@ class _Parts:
         search_attributes: Callable[[], bool],
         policy_engine: PolicyEngine,
     ) -> None:
-        scrub = Scrubber.of_environment(settings.secrets)
+        scrub = Scrubber.of_environment([*settings.secrets, *mcp_access.secrets(registry.servers.values())])
+        self.mcp = McpPool(registry.servers.values(), scrub)
         cache = TranscriptCache(settings.transcript_cache_bytes)
         loops = ToolLoops()
         past = PastActivities(recall, cache)
@@ -172,6 +186,7 @@ class _Parts:
             continue_after=(settings.continue_after_events, settings.continue_after_bytes),
             past=past.past,
             policy=policy_engine,
+            mcp=self.mcp,
         )
         threads = ThreadActivities(
             past.past,
@@ -184,7 +199,7 @@ class _Parts:
         breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
         model = ModelActivities(complete, cache, scrub, breakers)
         compaction = CompactionActivities(complete, cache, scrub, breakers)
-        self.guard = Guard(wire.ACTIVITIES, registry.tools, scrub, cache)
+        self.guard = Guard(wire.ACTIVITIES, registry.tools, scrub, cache, registry.servers)
         self.activities: list[Callable[..., Any]] = [
             agents.load,
             agents.catalog,
@@ -196,6 +211,8 @@ class _Parts:
             threads.collect,
             *(activity_of(tool, scrub, loops) for tool in registry.tools.values()),
         ]
+        if registry.servers:
+            self.activities.append(McpActivities(self.mcp, cache, scrub).call)
 
 
 def _watching(settings: Settings, parts: _Parts) -> list[Interceptor]:

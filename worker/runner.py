@@ -21,13 +21,14 @@ from holdfast.client.views import RunSummary
 from holdfast.content import Said
 from holdfast.errors import InputInvalid, ServerUnavailable
 from holdfast.hooks import PolicyEngine
+from holdfast.mcp import McpServer
 from holdfast.policy import Policy
 from holdfast.run import RunResult
 from holdfast.tools import Tool
 from holdfast.worker import logs
 from holdfast.worker.config import RunnerConfig
 from holdfast.worker.handles import RunHandle, RunStream, result_of
-from holdfast.worker.hosting import THREADS, Hosting, queue_of_script
+from holdfast.worker.hosting import THREADS, Brought, Hosting, queue_of_script
 from holdfast.worker.server import EmbeddedServer, find_binary
 from holdfast.worker.settings import Settings, read_settings
 
@@ -37,9 +38,9 @@ class Runner:
 
     Server and worker start with the first run. The server is that of the TEMPORAL_* environment or of localhost:7233;
     where none is named and none answers, one is started (or shared) in the folder `.holdfast`. A failed run is a
-    result, never an exception. `config` is what all of its runs have in common; `tools` are those that agents name as
-    text. `telemetry` says where to tell what happens: "console" or "json" lines on stderr, or "otel", OpenTelemetry.
-    `close()`, or the end of the process, stops everything.
+    result, never an exception. `config` is what all of its runs have in common; `tools` and `mcp_servers` are those
+    that agents name as text. `telemetry` says where to tell what happens: "console" or "json" lines on stderr, or
+    "otel", OpenTelemetry. `close()`, or the end of the process, stops everything.
 
     A run outlives its process: it goes on when the same script is started again, since the task queue is named after
     the script's path (in a notebook, the folder) and its tools. `task_queue` is a queue of your own name for all of
@@ -52,6 +53,7 @@ class Runner:
         address: str | None = None,
         namespace: str | None = None,
         tools: Iterable[Tool[..., Any]] = (),
+        mcp_servers: Iterable[McpServer] = (),
         settings: Settings | None = None,
         config: RunnerConfig | None = None,
         complete: Complete | None = None,
@@ -60,7 +62,7 @@ class Runner:
         telemetry: Literal["console", "json", "otel"] | None = None,
     ) -> None:
         self._where = (address, namespace)
-        self._tools = tuple(tools)
+        self._tools: tuple[Brought, ...] = (*tools, *mcp_servers)
         self._config = config or RunnerConfig()
         self._settings = _with_config(settings or read_settings(), self._config, telemetry)
         self._task_queue = task_queue
@@ -191,7 +193,7 @@ class Runner:
         """Return a client whose task queue is polled by a worker with this agent's tools."""
         async with self._hosted.starting:
             self._hosted.temporal = self._hosted.temporal or await self._connect()
-            tools = tuple(dict.fromkeys((*self._tools, *agent.functions)))
+            tools = _once(*self._tools, *agent.functions, *agent.held_servers)
             queue = self._task_queue or queue_of_script(tools)
             await self._hosting.serve(self._hosted.temporal, queue, tools)
             return AsyncClient(temporal=self._hosted.temporal, task_queue=queue)
@@ -210,6 +212,11 @@ class Runner:
     async def _stop(self) -> None:
         await self._hosting.stop()
         self._hosted.temporal = None
+
+
+def _once(*brought: Brought) -> tuple[Brought, ...]:
+    """Leave out what is there twice."""
+    return tuple(each for place, each in enumerate(brought) if each not in brought[:place])
 
 
 class _Hosted:

@@ -6,13 +6,15 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from holdfast import wire
+from holdfast.activities import mcp_access
 from holdfast.activities.endpoints import Endpoint
 from holdfast.bounds import CONTINUE_AFTER_BYTES, CONTINUE_AFTER_EVENTS, TOOL_OUTPUT_MAX_CHARS
 from holdfast.errors import InputInvalid, field_errors
+from holdfast.mcp import McpServer
 
 
 class Settings(BaseSettings):
@@ -27,6 +29,8 @@ class Settings(BaseSettings):
     """Where new threads live; the worker's own task queue by default. A worker must poll it."""
     endpoints: dict[str, Endpoint] = Field(default_factory=dict)
     """Model name pattern → where it is served; the first that matches counts, and without one litellm's defaults do."""
+    mcp_servers: dict[str, McpServer] = Field(default_factory=dict)
+    """Name → how an MCP server is reached; agents take tools from it by its name."""
     tool_output_max_chars: int = Field(default=TOOL_OUTPUT_MAX_CHARS, ge=200, le=65_536)
     """Characters of one tool's output that the model sees, its envelope included."""
     sanitize_tool_output: bool = True
@@ -63,10 +67,18 @@ class Settings(BaseSettings):
     temporal_bin: Path | None = None
     """The `temporal` executable to use instead of the one that the `local` extra brings."""
 
+    @field_validator("mcp_servers", mode="before")
+    @classmethod
+    def _servers_have_names(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: {**each, "name": name} if isinstance(each, dict) else each for name, each in given.items()}
+
     @property
     def secrets(self) -> list[tuple[str, str]]:
-        """The endpoints' keys, with a name for each."""
-        return [(f"endpoint {pattern}", each.key) for pattern, each in self.endpoints.items() if each.key]
+        """The endpoints' keys, and what MCP servers get, with a name for each."""
+        keys = [(f"endpoint {pattern}", each.key) for pattern, each in self.endpoints.items() if each.key]
+        return keys + mcp_access.secrets(self.mcp_servers.values())
 
 
 def read_settings(**given: Any) -> Settings:

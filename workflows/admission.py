@@ -93,9 +93,13 @@ def admit(
     return decisions
 
 
-def arguments_digest(name: str, arguments: Mapping[str, Any]) -> str:
-    """Return the hash that binds an approval to a tool and its arguments: 16 hex digits of a SHA-256."""
-    return hashlib.sha256(canonical_json([name, dict(arguments)]).encode()).hexdigest()[:16]
+def arguments_digest(name: str, arguments: Mapping[str, Any], fingerprint: str | None = None) -> str:
+    """Return the hash that binds an approval to a tool and its arguments: 16 hex digits of a SHA-256.
+
+    A tool that somebody else describes has a `fingerprint` of that as well.
+    """
+    bound = [name, dict(arguments), *([fingerprint] if fingerprint else [])]
+    return hashlib.sha256(canonical_json(bound).encode()).hexdigest()[:16]
 
 
 def _decide(

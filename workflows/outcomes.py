@@ -23,6 +23,7 @@ from holdfast.message import Usage
 from holdfast.run import RunError
 from holdfast.tools import ToolSpec
 
+_AMBIGUOUS = ("Timeout", "WorkerLost", "WorkerShutdown", "McpConnectionLost")
 _UNKNOWN_OUTCOME = "; whether it did its work is unknown, and it was not repeated"
 
 
@@ -60,7 +61,7 @@ def from_failure(failed: BaseException | None, spec: ToolSpec, latency_ms: float
         queue = "the run's own task queue" if spec.task_queue is None else f"task queue {spec.task_queue!r}"
         told = f"no worker took it from {queue} within {spec.queue_seconds:g} s"
         return Outcome(error_type="NoWorker", error=told, latency_ms=latency_ms)
-    ambiguous = spec.effect == "once" and cause.type in ("Timeout", "WorkerLost", "WorkerShutdown")
+    ambiguous = spec.effect == "once" and cause.type in _AMBIGUOUS
     message = cause.message + (_UNKNOWN_OUTCOME if ambiguous else "")
     return Outcome(error_type=cause.type, error=message, latency_ms=latency_ms)
 

@@ -30,7 +30,7 @@ from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail,
 from holdfast.workflows.policy import Judge
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.sources import Sources
-from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_model, waits_for_thread
+from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_model, waits_for_thread, without_void
 from holdfast.workflows.turn import Turn as OpenCalls
 
 
@@ -386,7 +386,7 @@ class RunState:
         if not calls:
             return None
         made = self.budget.tool_calls
-        before = handed_on or OpenTurn()
+        before = without_void(handed_on or OpenTurn(), calls, self._tools)
         granted = [each.call_id for each in before.granted]
         given = {each.call_id: each.arguments or {} for each in before.given}
         judge = Judge.of(self.loaded, self.context)

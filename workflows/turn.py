@@ -14,6 +14,7 @@ from holdfast.envelope import enveloped
 from holdfast.message import Message, ToolCall, told_by_tool, tool_content, tool_message, tool_text
 from holdfast.request import Answer
 from holdfast.request import Decision as Verdict
+from holdfast.tools import ToolSpec
 from holdfast.workflows.admission import (
     NOBODY_ANSWERS,
     NOBODY_APPROVES,
@@ -73,7 +74,12 @@ class Slot:
     def digest(self) -> str:
         """The hash that binds an approval to this tool and these arguments."""
         assert isinstance(self.decision, Admitted)
-        return arguments_digest(self.call.name, self.decision.arguments)
+        return arguments_digest(self.call.name, self.decision.arguments, self.decision.spec.fingerprint)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What the tool's description hashed to, where somebody else describes it."""
+        return self.decision.spec.fingerprint if isinstance(self.decision, Admitted) else None
 
     @property
     def is_fed(self) -> bool:
@@ -280,7 +286,11 @@ class Turn:
                 Awaited(call_id=call_id, waits=slot.waits, until=slot.until) for call_id, slot in slots if slot.waits
             ),
             granted=tuple(
-                Granted(call_id=call_id, arguments=slot.edited if slot.outcome is None else None)
+                Granted(
+                    call_id=call_id,
+                    arguments=slot.edited if slot.outcome is None else None,
+                    fingerprint=slot.fingerprint,
+                )
                 for call_id, slot in slots
                 if slot.granted
             ),
@@ -304,6 +314,14 @@ class Turn:
         for awaited in handed_on.awaited:
             if awaited.call_id in waiting:
                 waiting[awaited.call_id].until = awaited.until
+
+
+def without_void(before: OpenTurn, calls: Iterable[ToolCall], tools: Mapping[str, ToolSpec]) -> OpenTurn:
+    """Leave out the approvals of calls to come whose tools are described otherwise by now: they are asked again."""
+    prints = {call.id: tools[call.name].fingerprint for call in calls if call.name in tools}
+    ended = {each.call_id for each in before.settled}
+    kept = (each for each in before.granted if each.call_id in ended or each.fingerprint == prints.get(each.call_id))
+    return before.model_copy(update={"granted": tuple(kept)})
 
 
 def waiting_for(slot: Slot) -> dict[str, Any]:

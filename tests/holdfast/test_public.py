@@ -47,6 +47,8 @@ def test_the_exported_names_are_these() -> None:
         "Join",
         "Limits",
         "Match",
+        "McpServer",
+        "McpTools",
         "Message",
         "ModelSettings",
         "NoWorker",

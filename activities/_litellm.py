@@ -29,7 +29,7 @@ from holdfast.failure import CONTEXT_WINDOW_EXCEEDED, CREDENTIALS_MISSING
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
 _LONGEST_ANSWER_CHARS = 8 * 1024 * 1024
 _WANT_THEIR_THINKING_BACK = frozenset({"anthropic", "bedrock", "databricks", "gemini", "vertex_ai"})
-_THINKING = ("reasoning_content", "thinking_blocks", "provider_specific_fields")
+_THINKING = frozenset({"reasoning_content", "thinking_blocks", "provider_specific_fields"})
 
 _TOO_LONG = re.compile(
     r"context_length_exceeded|exceeds? the context window|maximum context length|prompt is too long", re.IGNORECASE
@@ -145,7 +145,7 @@ def _options(litellm: ModuleType, model: str, endpoint: Endpoint, request: Model
 def _for_provider(litellm: ModuleType, model: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Leave a model's thinking out of the messages, except for the providers that want theirs back."""
     provider = litellm.get_llm_provider(model)[1]
-    if provider in _WANT_THEIR_THINKING_BACK or not any(key in each for each in messages for key in _THINKING):
+    if provider in _WANT_THEIR_THINKING_BACK or all(map(_THINKING.isdisjoint, messages)):
         return messages
     return [{key: value for key, value in each.items() if key not in _THINKING} for each in messages]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -146,6 +147,9 @@ def main() -> None:
             print(f"  {name.ljust(16)} {SUBJECTS[name].says}")
         print(flush=True)
         found = asyncio.run(bench(server.address, sizes, subjects))
+    print(flush=True)
+    # In a process of its own, since it is the whole process's CPU that is measured.
+    subprocess.run([sys.executable, "-m", "bench.calls", *(["--quick"] if options.quick else [])], check=True)
     print(f"\n{time.monotonic() - began:.0f} s; afterwards: {report.surroundings().splitlines()[-1]}")
     if options.json:
         options.json.write_text(json.dumps({"about": about, **found}, indent=2))

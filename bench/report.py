@@ -84,6 +84,19 @@ def growth_table(title: str, rounds: Sequence[Mapping[str, Growth]]) -> str:
     return f"{title}, ms/step\n{_table(rows)}\n\nhistory, bytes/step so far\n{_table(sizes)}"
 
 
+def calls_table(title: str, found: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
+    """Show CPU milliseconds by subject and steps, and each of ours as a ratio to the httpx of its kind."""
+    steps = list(next(iter(found.values())))
+    rows = [["", *(f"{each} steps" for each in steps)]]
+    rows += [[name, *(f"{median(by[each]):.1f}" for each in steps)] for name, by in found.items()]
+    for name, by in found.items():
+        if name.startswith("holdfast"):
+            base = found[name.replace("holdfast", "httpx")]
+            compared = [str(Spread.of(a / b for a, b in zip(by[each], base[each], strict=True))) for each in steps]
+            rows.append([f"× {name}", *compared])
+    return f"{title}, ms\n{_table(rows)}"
+
+
 def aim(what: str, found: Spread, most: float) -> str:
     """Set a ratio against what it should be at most."""
     verdict = "met" if found.middle <= most else "MISSED"

@@ -77,9 +77,7 @@ def started(address: str, names: Iterable[str], against: Iterable[Path] = ()) ->
     ours = [name for name in names if not SUBJECTS[name].is_floor]
     wanted += [(f"{name}@{each.name}", SUBJECTS[name], each) for each in against for name in ours]
     with ExitStack() as stack:
-        script = str(ROOT / "bench" / "script.py") + ":reply"
-        model = stack.enter_context(_process(["-m", "holdfast.worker.scripted", script], None))
-        url = _line(model)
+        url = stack.enter_context(model_server())
         workers = []
         for label, subject, package in wanted:
             queue = f"bench-{label}"
@@ -90,6 +88,14 @@ def started(address: str, names: Iterable[str], against: Iterable[Path] = ()) ->
             _line(worker)
             ready.append(Running(label, subject, queue, psutil.Process(worker.pid)))
         yield ready
+
+
+@contextmanager
+def model_server() -> Iterator[str]:
+    """Serve the bench's model from a process of its own, and yield its URL."""
+    script = str(ROOT / "bench" / "script.py") + ":reply"
+    with _process(["-m", "holdfast.worker.scripted", script], None) as model:
+        yield _line(model)
 
 
 @contextmanager

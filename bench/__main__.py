@@ -34,6 +34,8 @@ class Sizes:
     """Rounds, runs of 10 steps in each, and how many at once."""
     wide: tuple[int, int, int] = (5, 3, 8)
     """Rounds, runs of 10 steps in each, and tool calls at once in each step."""
+    families: tuple[int, int, int, int] = (5, 3, 4, 5)
+    """Rounds, runs in each, subagents at once in each run, and their steps."""
     growth: tuple[int, tuple[int, ...]] = (3, (50, 100, 200, 400))
     """Rounds, and the steps at which a long run is looked at, the last of them its end."""
 
@@ -41,7 +43,7 @@ class Sizes:
 _AIMS = {"holdfast": 1.1, "holdfast-stream": 1.35}
 _SLOWDOWN_AIM = 1.5
 _AGAINST = "measure another copy too: a folder that holds the whole package holdfast; may be given again"
-QUICK = Sizes(alone=(3, 1), crowd=(1, 20, 10), wide=(1, 2, 8), growth=(1, (50, 100)))
+QUICK = Sizes(alone=(3, 1), crowd=(1, 20, 10), wide=(1, 2, 8), families=(1, 2, 4, 5), growth=(1, (50, 100)))
 
 
 async def in_turns(
@@ -85,6 +87,15 @@ async def bench(address: str, sizes: Sizes, subjects: list[Running]) -> dict[str
         report.pace_table(f"{calls} tool calls at once in each of 10 steps ({rounds} rounds)", wide, BASE), end="\n\n"
     )
 
+    rounds, runs, helpers, steps = sizes.families
+    families = await in_turns(
+        "families", rounds, subjects, lambda each: measure.families(client, each, runs, helpers, steps)
+    )
+    print(
+        report.pace_table(f"{helpers} subagents at once, {steps} steps each ({rounds} rounds)", families, BASE),
+        end="\n\n",
+    )
+
     rounds, marks = sizes.growth
     last = marks[-1]
     long = [each for each in subjects if each.subject.model != "stream" and each.label != BASE]
@@ -95,6 +106,7 @@ async def bench(address: str, sizes: Sizes, subjects: list[Running]) -> dict[str
         "alone": [{label: asdict(each) for label, each in one.items()} for one in alone],
         "crowd": [{label: asdict(each) for label, each in one.items()} for one in crowd],
         "wide": [{label: asdict(each) for label, each in one.items()} for one in wide],
+        "families": [{label: asdict(each) for label, each in one.items()} for one in families],
         "growth": [{label: asdict(each) for label, each in one.items()} for one in growth],
     }
 
@@ -131,6 +143,7 @@ def main() -> None:
             alone=(rounds, *sizes.alone[1:]),
             crowd=(rounds, *sizes.crowd[1:]),
             wide=(rounds, *sizes.wide[1:]),
+            families=(rounds, *sizes.families[1:]),
             growth=(rounds, *sizes.growth[1:]),
         )
     began = time.monotonic()

@@ -41,11 +41,16 @@ _TOOLS = [
 
 @workflow.defn(name=WORKFLOW)
 class Floor:
-    """Calls the model `steps` times, and the tool `wide` times at once after each call but the last."""
+    """Calls the model `steps` times, and the tool `wide` times at once after each call but the last.
+
+    With `helpers` it calls the model, starts so many of itself at once to do that, and calls the model again.
+    """
 
     @workflow.run
     async def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Take {"steps": int, "size": int, "wide": int}, and return {"steps": int}."""
+        """Take {"steps": int, "size": int, "wide": int, "helpers": int}, and return {"steps": int}."""
+        if request.get("helpers"):
+            return await self._delegate(request)
         steps, size, wide = request["steps"], request["size"], request["wide"]
         for step in range(steps):
             await workflow.execute_activity(MODEL, {"step": step, "size": size}, start_to_close_timeout=_TIMEOUT)
@@ -55,6 +60,14 @@ class Floor:
                     *(workflow.execute_activity(TOOL, each, start_to_close_timeout=_TIMEOUT) for each in asked)
                 )
         return {"steps": steps}
+
+    async def _delegate(self, request: dict[str, Any]) -> dict[str, Any]:
+        asked = {"step": 0, "size": request["size"]}
+        await workflow.execute_activity(MODEL, asked, start_to_close_timeout=_TIMEOUT)
+        inner = {**request, "helpers": 0}
+        await asyncio.gather(*(workflow.execute_child_workflow(WORKFLOW, inner) for _ in range(request["helpers"])))
+        await workflow.execute_activity(MODEL, asked, start_to_close_timeout=_TIMEOUT)
+        return {"steps": 2}
 
 
 @activity.defn(name=TOOL)

@@ -46,17 +46,19 @@ class Growth:
         return paces[-1] / paces[0]
 
 
-async def start(client: Client, subject: Running, steps: int, size: int, wide: int = 1) -> WorkflowHandle[Any, Any]:
+async def start(
+    client: Client, subject: Running, steps: int, size: int, wide: int = 1, helpers: int = 0
+) -> WorkflowHandle[Any, Any]:
     """Start one run."""
-    name, request = subject.request(steps, size, wide)
+    name, request = subject.request(steps, size, wide, helpers)
     run_id = f"bench-{uuid.uuid4().hex[:12]}"
     return await client.start_workflow(name, request, id=run_id, task_queue=subject.task_queue)
 
 
-async def run(client: Client, subject: Running, steps: int, size: int, wide: int = 1) -> None:
+async def run(client: Client, subject: Running, steps: int, size: int, wide: int = 1, helpers: int = 0) -> None:
     """Take one run to its end, and make sure that it took its steps."""
-    result = await (await start(client, subject, steps, size, wide)).result()
-    if result["steps"] != steps or result.get("status", "completed") != "completed":
+    result = await (await start(client, subject, steps, size, wide, helpers)).result()
+    if result["steps"] != (2 if helpers else steps) or result.get("status", "completed") != "completed":
         raise RuntimeError(f"{subject.label} took {result['steps']} steps of {steps}: {result}")
 
 
@@ -72,6 +74,16 @@ async def pace(client: Client, subject: Running, runs: int, steps: int, at_once:
     await asyncio.gather(*(one() for _ in range(runs)))
     seconds, cpu = time.perf_counter() - began, subject.cpu_seconds() - cpu
     return Pace(1000 * seconds / (runs * steps), 1000 * cpu / (runs * steps), runs / seconds)
+
+
+async def families(client: Client, subject: Running, runs: int, helpers: int, steps: int) -> Pace:
+    """Take so many runs one after the other, each with so many subagents at once; the steps are the subagents'."""
+    cpu, began = subject.cpu_seconds(), time.perf_counter()
+    for _ in range(runs):
+        await run(client, subject, steps, RESULT_BYTES, helpers=helpers)
+    seconds, cpu = time.perf_counter() - began, subject.cpu_seconds() - cpu
+    taken = runs * helpers * steps
+    return Pace(1000 * seconds / taken, 1000 * cpu / taken, runs / seconds)
 
 
 async def growth(client: Client, subject: Running, steps: int, marks: Sequence[int]) -> Growth:

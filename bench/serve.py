@@ -17,7 +17,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from bench import floor
-from bench.subjects import AGENT, SUBJECTS
+from bench.subjects import AGENT, LEAD, SUBJECTS
 
 
 def bare(client: temporalio.client.Client, task_queue: str, url: str, model: str) -> Worker:
@@ -67,8 +67,9 @@ def ours(client: temporalio.client.Client, task_queue: str, url: str, model: str
         model_settings=ModelSettings(stream=model == "stream"),
         limits=Limits(max_steps=10_000, max_model_calls=10_000, max_tool_calls=10_000),
     )
+    lead = Agent(name=LEAD, model="scripted/bench", subagents=[agent], model_settings=agent.model_settings)
     settings = Settings(task_queue=task_queue, endpoints={"scripted/*": endpoint})
-    return make_worker(client, HoldfastPlugin([agent], settings=settings))
+    return make_worker(client, HoldfastPlugin([agent, lead], settings=settings))
 
 
 async def _serve(name: str, address: str, task_queue: str, url: str) -> None:

@@ -16,6 +16,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 AGENT = "bench"
+LEAD = "bench-lead"
+"""An agent whose subagent is the other one."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,14 @@ class Running:
     task_queue: str
     process: psutil.Process
 
-    def request(self, steps: int, size: int, wide: int = 1) -> tuple[str, dict[str, Any]]:
+    def request(self, steps: int, size: int, wide: int = 1, helpers: int = 0) -> tuple[str, dict[str, Any]]:
         """Return the workflow type and the argument of a run."""
         from bench import floor, script
 
         if self.subject.is_floor:
-            return floor.WORKFLOW, {"steps": steps, "size": size, "wide": wide}
-        return "AgentRun", {"agent": AGENT, "message": script.prompt(steps, size, wide)}
+            return floor.WORKFLOW, {"steps": steps, "size": size, "wide": wide, "helpers": helpers}
+        agent = LEAD if helpers else AGENT
+        return "AgentRun", {"agent": agent, "message": script.prompt(steps, size, wide, helpers)}
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that its process has taken so far, user and system."""

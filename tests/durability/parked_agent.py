@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from holdfast import Agent, ToolContext, ask_user, sleep, tool
+from holdfast import Agent, ModelSettings, ToolContext, ask_user, sleep, tool
 
 JOURNAL = "PARKED_JOURNAL"
 """The environment variable that names the journal's file."""
@@ -22,3 +22,5 @@ def pay(invoice: str, context: ToolContext) -> str:
 
 
 agent = Agent(name="parked", model="scripted/parked", tools=[pay, ask_user, sleep])
+forsaken = Agent(name="forsaken", model="scripted/away", model_settings=ModelSettings(max_attempts=2))
+"""Its model is out."""

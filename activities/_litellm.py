@@ -91,6 +91,7 @@ class LiteLLM:
 
     async def complete(self, request: ModelRequest, answer: Answer) -> None:
         """Ask once and fill the answer in, or take it from what was kept; hidden retries are off: Temporal retries."""
+        answer.asked = False
         litellm = load() if _imported.cache_info().currsize else await asyncio.to_thread(load)
         model, endpoint = find(self._endpoints, request.model)
         _check_credentials(litellm, model, endpoint)
@@ -105,6 +106,7 @@ class LiteLLM:
             if request.budget_usd is not None:
                 reserve(request, answer.price(input_tokens(request)))
             check_images(litellm, model, request)
+            answer.asked = True
             response = await litellm.acompletion(model=model, messages=messages, **options)
             if request.settings.stream:
                 told = await _read_stream(response, answer, request.model)

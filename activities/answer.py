@@ -55,6 +55,8 @@ class Answer:
     """By a stream's index: the call that pieces without an id belong to."""
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
+    asked: bool = True
+    """False where no provider was asked: the answer was kept, or the request was refused before it was made."""
     lost: Usage = field(default_factory=Usage)
     """What earlier attempts took."""
     price: Callable[[int], Price | None] | None = None

@@ -13,7 +13,7 @@ from temporalio.exceptions import ApplicationError
 
 from holdfast.activities.log import get_logger
 from holdfast.bounds import cut
-from holdfast.failure import MODEL_OUT, NOT_MADE
+from holdfast.failure import MODEL_OUT
 
 _log = get_logger("holdfast.breaker")
 _LONGEST_SECONDS = 600.0
@@ -60,8 +60,11 @@ class Breakers:
         self._known: dict[str, Breaker] = {}
 
     @contextmanager
-    def guarding(self, model: str) -> Iterator[None]:
-        """Make one request, and learn from how it ends; ApplicationError `ModelOut` where it is not to be made."""
+    def guarding(self, model: str, asked: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Make one request, and learn from how it ends; ApplicationError `ModelOut` where it is not to be made.
+
+        Where `asked` says that no provider was asked after all, nothing is learnt.
+        """
         seconds = self.admit(model)
         if seconds is not None:
             raise self._refusal(model, seconds)
@@ -69,16 +72,18 @@ class Breakers:
         try:
             yield
         except TimeoutError:
-            self.failed(model, "no answer in time", probe=probe)
+            if asked():
+                self.failed(model, "no answer in time", probe=probe)
             raise
         except ApplicationError as error:
-            if error.type in _OUTAGES:
+            if asked() and error.type in _OUTAGES:
                 self.failed(model, f"{error.type}: {error.message}", probe=probe)
-            elif error.type not in NOT_MADE:
+            elif asked():
                 self.answered(model)
             raise
         else:
-            self.answered(model)
+            if asked():
+                self.answered(model)
         finally:
             if probe and model in self._known:
                 self._known[model].probing = False  # where nothing was learnt, another call may be the probe

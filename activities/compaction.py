@@ -66,11 +66,11 @@ class CompactionActivities:
         return compacted.wire()
 
     async def _summarised(self, call: Compact, settings: ModelSettings, span: list[dict[str, Any]]) -> Answer:
-        seconds = settings.timeout_seconds
+        seconds, made = settings.timeout_seconds, [Answer(model=call.model, asked=False)]
         try:
-            with self._breakers.guarding(call.model):
+            with self._breakers.guarding(call.model, lambda: made[-1].asked):
                 async with asyncio.timeout(seconds):
-                    answer = await self._ask(call, settings, span)
+                    answer = await self._ask(call, settings, span, made)
         except TimeoutError:
             raise failure("ModelTimeout", f"{call.model}: no summary within {seconds:g} s", retryable=True) from None
         if not answer.text.strip():
@@ -79,7 +79,9 @@ class CompactionActivities:
         answer.usage = answer.usage + spent.earlier()
         return answer
 
-    async def _ask(self, call: Compact, settings: ModelSettings, span: list[dict[str, Any]]) -> Answer:
+    async def _ask(
+        self, call: Compact, settings: ModelSettings, span: list[dict[str, Any]], made: list[Answer]
+    ) -> Answer:
         """Ask once, and again with half of the text while that is beyond the model's window, which costs nothing."""
         # Neither tools nor a mark to stop at belong to a summary.
         settings = settings.model_copy(update={"tool_choice": None, "parallel_tool_calls": None, "stop": None})
@@ -88,6 +90,7 @@ class CompactionActivities:
         while True:
             messages = summaries.request(span, mark, room)
             answer = Answer(model=call.model)
+            made.append(answer)
             try:
                 asked = ModelRequest(
                     model=call.model,

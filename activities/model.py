@@ -82,7 +82,7 @@ class ModelActivities:
         """Ask once, and fill the answer in; ApplicationError where there is none that is of use."""
         seconds = request.settings.timeout_seconds
         try:
-            with self._breakers.guarding(request.model):
+            with self._breakers.guarding(request.model, lambda: answer.asked):
                 async with asyncio.timeout(seconds):
                     await self._complete(request, answer)
         except TimeoutError:

@@ -63,7 +63,9 @@ def reserve(request: ModelRequest, price: Price | None) -> None:
 
 
 def estimated(request: ModelRequest, answer: Answer) -> Usage:
-    """Return what a call took whose provider did not say, as that of one that was aborted."""
+    """Return what a call took whose provider did not say, such as an aborted one; nothing where it was not made yet."""
+    if not answer.asked:
+        return Usage()
     said = len(answer.text) + len(answer.reasoning) + sum(len(each.arguments) for each in answer.calls.values())
     asked = input_tokens(request)
     usage = Usage(model_calls=1, input_tokens=asked, output_tokens=-(-said // _CHARS_PER_TOKEN), estimated_calls=1)

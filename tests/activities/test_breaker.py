@@ -28,12 +28,14 @@ def breakers(clock: Clock, most: int = 3, chance: Callable[[], float] = lambda: 
 def attempt(at: Breakers, word: str, model: str = "m") -> str:
     """Make one call that ends as the word says; return how it went."""
     try:
-        with at.guarding(model):
+        with at.guarding(model, lambda: word != "unasked"):
             match word:
                 case "ok":
                     return "asked"
                 case "late":
                     raise TimeoutError
+                case "unasked":
+                    raise ApplicationError("no price", type="ModelPriceUnknown")
                 case "gone":
                     raise KeyboardInterrupt
                 case _:
@@ -55,7 +57,7 @@ CASES: dict[str, list[tuple[float, str, str]]] = {
     "an answer between begins anew": [*OPEN[:2], (0, "ok", "asked"), *OPEN[:2], (0, "ok", "asked")],
     "a rate limit is an answer": [*OPEN[:2], (0, "ModelRateLimited", "asked"), *OPEN[:2], (0, "ok", "asked")],
     "a refused request is an answer": [*OPEN[:2], (0, "ModelRequestInvalid", "asked"), *OPEN[:2], (0, "ok", "asked")],
-    "what was never asked says nothing": [*OPEN[:2], (0, "ModelPriceUnknown", "asked"), OPEN[2], (0, "ok", "30")],
+    "what was never asked says nothing": [*OPEN[:2], (0, "unasked", "asked"), OPEN[2], (0, "ok", "30")],
     "a call that was stopped says nothing": [*OPEN[:2], (0, "gone", "asked"), OPEN[2], (0, "ok", "30")],
     "a probe that is answered closes it": [*OPEN, (30, "ok", "asked"), (30, "ok", "asked")],
     "a probe that is refused closes it": [*OPEN, (30, "ModelRateLimited", "asked"), (30, "ok", "asked")],
@@ -73,6 +75,12 @@ CASES: dict[str, list[tuple[float, str, str]]] = {
         (1_529, "ok", "1"),
         (1_530, DOWN, "asked"),
         (1_530, "ok", "600"),
+    ],
+    "a probe that asked nobody leaves the next one to be it": [
+        *OPEN,
+        (30, "unasked", "asked"),
+        (30, DOWN, "asked"),
+        (30, "ok", "60"),
     ],
     "a probe that was stopped leaves the next one to be it": [*OPEN, (30, "gone", "asked"), (30, "ok", "asked")],
     "closed again, it takes three": [*OPEN, (30, "ok", "asked"), *[(31, DOWN, "asked")] * 3, (31, "ok", "30")],

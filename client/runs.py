@@ -29,7 +29,7 @@ from holdfast.client.steer import SteeringCalls
 from holdfast.client.stream import stream
 from holdfast.client.threads import AsyncThreads
 from holdfast.client.timeline import Timeline
-from holdfast.client.views import Run, RunSummary, complete, is_unclear, summarize_run
+from holdfast.client.views import Run, RunSummary, complete, is_unclear, retries, summarize_run
 from holdfast.content import Said
 from holdfast.errors import HoldfastError
 from holdfast.event import Event
@@ -116,7 +116,8 @@ class AsyncRuns(SteeringCalls, RestartCalls):
         description = await self._describe(run_id)
         folded = Timeline(temporal.data_converter)
         events = [event async for line in read(temporal, run_id) for event in await folded.add(line)]
-        return complete(await summarize_run(description), folded, events)
+        run = complete(await summarize_run(description), folded, events)
+        return run.model_copy(update={"retries": retries(description)})
 
     async def result(self, run_id: str) -> RunResult | None:
         """Return a closed run's result, None for one that is still open."""

@@ -12,6 +12,7 @@ from temporalio.client import WorkflowExecution, WorkflowExecutionDescription, W
 from temporalio.common import SearchAttributeKey
 
 from holdfast import wire
+from holdfast.bounds import cut
 from holdfast.client.timeline import Timeline
 from holdfast.content import text_of
 from holdfast.data import Data
@@ -56,6 +57,16 @@ class RunSummary(Data):
         return self.status in TERMINAL
 
 
+class Retry(Data):
+    """An activity of a live run that has failed, and is tried again."""
+
+    name: str
+    """`model.call`, a tool's name, or another activity's."""
+    attempt: int
+    """The one that is under way, or comes next."""
+    last_failure: str = ""
+
+
 class Run(RunSummary):
     """A run with everything that its history tells."""
 
@@ -71,6 +82,8 @@ class Run(RunSummary):
     """Set once the run has closed."""
     messages: list[Message] = Field(default_factory=list)
     logs: list[Event] = Field(default_factory=list)
+    retries: list[Retry] = Field(default_factory=list)
+    """What is tried again just now, which no event tells of before it has ended."""
 
 
 def summarize(execution: WorkflowExecution) -> RunSummary:
@@ -133,6 +146,17 @@ def complete(summary: RunSummary, folded: Timeline, events: list[Event]) -> Run:
     if request is not None:
         known |= {"thread_id": request.thread_id, "input": request.input, "metadata": request.metadata}
     return Run(**known, result=result, messages=folded.messages, logs=events)
+
+
+def retries(execution: WorkflowExecutionDescription) -> list[Retry]:
+    """Read what of a run is tried again just now; a terminated one still has what it left undone."""
+    if execution.close_time is not None:
+        return []
+    return [
+        Retry(name=each.activity_type.name, attempt=each.attempt, last_failure=cut(each.last_failure.message))
+        for each in execution.raw_description.pending_activities
+        if each.attempt > 1
+    ]
 
 
 def _first_words(state: RunState) -> str | None:

@@ -157,6 +157,8 @@ def print_run(run: Run, find: Callable[[str], Run] | None = None) -> None:
     """Print what there is to know of a run, its events included, and with `find` those of its subagents."""
     from rich.text import Text
 
+    from holdfast.bounds import one_line
+
     out = console()
     facts: dict[str, Any] = {
         "run": run.id,
@@ -174,6 +176,9 @@ def print_run(run: Run, find: Callable[[str], Run] | None = None) -> None:
         if value not in (None, ""):
             out.print(Text(f"{name:<8} ", style="dim") + Text(printable(str(value))))
     _print_events(out, run, find, 0)
+    for each in run.retries:
+        told = f"{each.name}: attempt {each.attempt}, since the last one failed: {one_line(each.last_failure)}"
+        out.print(Text(printable(told), style="yellow"))
 
 
 def _print_events(out: Console, run: Run, find: Callable[[str], Run] | None, level: int) -> None:

@@ -12,9 +12,10 @@ from temporalio.client import WorkflowFailureError
 
 from holdfast import Agent, Limits, tool
 from holdfast.agent import ModelSettings
+from holdfast.client.runs import AsyncClient
 from holdfast.event import Event
 from holdfast.failure import Failure, OnFailure
-from holdfast.worker.scripted import ChatRequest, Reply, Script, call, fail, say
+from holdfast.worker.scripted import ChatRequest, Reply, Script, call, fail, hang, say
 from tests.support.stage import Stage, result, stage, timeline
 
 ONCE = ModelSettings(max_attempts=1)
@@ -203,3 +204,18 @@ async def _waiting(handle: Any) -> dict[str, Any]:
                 (waits,) = status["waiting_for"]
                 return dict(waits)
             await asyncio.sleep(0.05)
+
+
+async def test_a_call_that_is_tried_again_shows_its_attempt_and_the_failure_before_it(address: str) -> None:
+    replies = iter([fail(503, message="a bad day", headers={"Retry-After": "0.05"}), hang()])
+    async with stage(address, lambda _: next(replies), tools=[look]) as at:
+        handle = await at.start(agent("first", model_settings=ModelSettings()), message="Go")
+        runs = AsyncClient(temporal=at.client, task_queue=at.task_queue).runs
+        async with asyncio.timeout(20):
+            while not (shown := (await runs.get(handle.id)).retries):
+                await asyncio.sleep(0.05)
+        (retry,) = shown
+        assert (retry.name, retry.attempt) == ("model.call", 2)
+        assert "a bad day" in retry.last_failure
+        await handle.terminate()
+        assert (await runs.get(handle.id)).retries == []

@@ -68,7 +68,7 @@ class RunResult(Data):
     status: Status
     final_text: str = ""
     output: JsonValue = None
-    """The answer: a text (structured, once an output schema says so)."""
+    """The answer: JSON that fits the agent's `output_schema`, None where none did; without a schema, the final text."""
     error: RunError | None = None
     run_id: str = ""
     run_seq: int = 1

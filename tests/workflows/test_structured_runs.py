@@ -161,3 +161,27 @@ async def test_an_endpoint_that_is_set_to_a_json_mode_is_asked_for_it(
             assert (await at.run("judge", message="Judge.")).output == {"score": 7}
         (request,) = model.requests
         assert (request.body.get("response_format") or {}).get("type") == kind
+
+
+@pytest.mark.parametrize(
+    ("model", "tools", "kind"),
+    [
+        ("openai/gpt-4o", (), "json_schema"),
+        ("openai/gpt-4o", (look_up,), "json_schema"),
+        ("openai/gpt-3.5-turbo", (), "json_object"),
+        ("openai/gpt-3.5-turbo", (look_up,), None),
+        ("mistral/mistral-large-latest", (), "json_schema"),
+        ("mistral/mistral-large-latest", (look_up,), None),
+        ("openai/nobodys", (), None),
+    ],
+)
+async def test_a_model_that_litellm_knows_is_held_to_json_as_far_as_it_can_be(
+    address: str, model: str, tools: Any, kind: str | None
+) -> None:
+    async with ScriptedModel(lambda _: say(GOOD)) as server:
+        told = endpoints(server.url)["scripted/*"].model_copy(update={"model": model})
+        asked: dict[str, Any] = {"endpoints": {"*": told}}
+        async with stage(address, lambda _: say("never"), [judge(tools=tools)], **asked) as at:
+            assert (await at.run("judge", message="Judge.")).output == {"score": 7}
+        (request,) = server.requests
+        assert (request.body.get("response_format") or {}).get("type") == kind

@@ -32,6 +32,7 @@ from holdfast.bounds import (
 from holdfast.calls import LoadAgent, LoadedAgent
 from holdfast.content import Content, content_form, says_something, with_text
 from holdfast.errors import AgentNotFound, DefinitionError, HoldfastError, InputInvalid
+from holdfast.guardrails import GuardrailSpec
 from holdfast.hooks import PolicyEngine
 from holdfast.request import After, RunRequest
 from holdfast.tools import ToolSpec
@@ -54,6 +55,7 @@ class AgentActivities:
         past: Callable[[After], Awaitable[Past]],
         policy: PolicyEngine | None = None,
         mcp: McpPool | None = None,
+        guardrails: Mapping[str, GuardrailSpec] | None = None,
     ) -> None:
         self._agents = agents
         self._tools = dict(tools)
@@ -66,6 +68,7 @@ class AgentActivities:
         self._past = past
         self._policy = policy or PolicyEngine()
         self._mcp = mcp
+        self._guardrails = dict(guardrails or {})
 
     @activity.defn(name=wire.AGENT_LOAD)
     async def load(self, call: LoadAgent) -> dict[str, Any]:
@@ -90,7 +93,7 @@ class AgentActivities:
                 "description": agent.description,
                 "model": agent.model,
                 "tools": agent.function_names,
-                "revision": agent.resolved(self._tools, self._agents).revision,
+                "revision": agent.resolved(self._tools, self._agents, self._guardrails).revision,
             }
             for _, agent in sorted(self._agents.items())
         ]
@@ -145,7 +148,7 @@ class AgentActivities:
             if spec.name not in self._tools and not allowed:
                 told = f"agent {agent.name!r}: tool {spec.name!r}: an agent from outside may not call"
                 raise DefinitionError(f"{told} activities of task queue {queue or own!r}")
-        return agent.unlisted().resolved(self._tools, self._agents)
+        return agent.unlisted().resolved(self._tools, self._agents, self._guardrails)
 
     def _pinned(self, agent: Agent, prompts: tuple[Content, ...]) -> LoadedAgent:
         if agent.output_schema is not None:
@@ -161,6 +164,8 @@ class AgentActivities:
             policy=self._policy.policy if self._policy.policy.rules else None,
             policy_hooks=bool(self._policy.hooks),
             boundary=secrets.token_hex(8) if self._sanitize else None,
+            policy_seconds=self._policy.timeout_seconds,
+            policy_attempts=self._policy.max_attempts,
             continue_after_events=events,
             continue_after_bytes=size,
         )
@@ -176,7 +181,7 @@ def check_context(loaded: LoadedAgent, metadata: dict[str, Any]) -> None:
     """Raise InputInvalid for metadata of which policies may know more than every link can hand on."""
     size = json_size(loaded.context_of(metadata))
     if size > CONTEXT_MAX_BYTES:
-        told = f"has {size:,} bytes that policies may know of; at most {CONTEXT_MAX_BYTES:,} are taken"
+        told = f"has {size:,} bytes that policies and guardrails may know of; at most {CONTEXT_MAX_BYTES:,} are taken"
         raise InputInvalid({"metadata": told})
 
 

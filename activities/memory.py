@@ -15,7 +15,7 @@ from holdfast.activities.failures import failure
 from holdfast.activities.guard import run_key
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
-from holdfast.calls import Compact, ModelCall, Page
+from holdfast.calls import Compact, GuardrailCheck, ModelCall, Page, PolicyCheck
 
 
 class Memory:
@@ -36,7 +36,7 @@ class Memory:
             agent = self.held.agent = Agent.model_validate(await self._ask(wire.AGENT))
         return agent
 
-    async def messages(self, call: ModelCall | Compact) -> list[dict[str, Any]]:
+    async def messages(self, call: ModelCall | Compact | PolicyCheck | GuardrailCheck) -> list[dict[str, Any]]:
         """Return the messages that a call refers to; a retryable failure where the run has others."""
         reference, held = call.transcript, self.held
         pushed = {each.index: each.message for each in call.pushed}

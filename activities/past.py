@@ -19,14 +19,24 @@ from holdfast.activities.guard import run_key
 from holdfast.activities.transcripts import Held, TranscriptCache
 from holdfast.bounds import RESTORE_MAX_BYTES, cut, json_size
 from holdfast.calls import LoadedAgent, Restore, Restored
-from holdfast.carried import Asking, Carried, Counts, OpenTurn, Outcome, Settled
+from holdfast.carried import Asking, Carried, Counts, OpenTurn, Outcome, Reviewed, Settled
 from holdfast.content import Content
 from holdfast.errors import HoldfastError, InputInvalid, RunNotFound, ServerUnavailable
 from holdfast.message import Message
 from holdfast.request import After, RunRequest
 
 _MOST_BYTES = 16 * 1024 * 1024
-_KEPT_BY_A_FORK = ("link", "inbox", "context_tokens", "goal", "sources", "context", "answer_fits", "answer_error")
+_KEPT_BY_A_FORK = (
+    "link",
+    "inbox",
+    "context_tokens",
+    "goal",
+    "sources",
+    "context",
+    "review",
+    "answer_fits",
+    "answer_error",
+)
 
 
 @dataclass(frozen=True)
@@ -172,6 +182,7 @@ def going_on(past: Past, after: After, own: str) -> Past:
     if after.workflow_id in (None, own):
         anew: dict[str, Any] = {"run_seq": carried.run_seq + 1, "base": carried.counts, "limit_reached": None}
         anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0, "repairs": 0, "tolerated": {}}
+        anew["review"] = carried.review.model_copy(update={"rewrites": 0, "final_rewrites": 0})
         anew["models"] = Asking(answered=carried.models.answered)
         rests = tuple(each for each in carried.turn.awaited if each.waits == "timer")  # people are asked afresh
         anew["turn"] = carried.turn.model_copy(update={"awaited": rests})
@@ -206,9 +217,16 @@ def _shortened(past: Past, length: int) -> Past:
         raise InputInvalid({"after.length": f"{length} messages would part tool calls from their results"})
     told: dict[str, Any] = {"answer_fits": False, "answer_error": None}
     told |= {"inbox": 0, "turn": OpenTurn(), "children": (), "context_tokens": 0}
+    told["review"] = Reviewed(unheard=_last_heard(past.messages[:length]))
     told["own_from"] = min(length, past.carried.own_from)
     told["handed_over"] = min(length, past.carried.handed_over)
     return replace(past, messages=past.messages[:length], carried=past.carried.model_copy(update=told))
+
+
+def _last_heard(messages: Sequence[dict[str, Any]]) -> int:
+    """Return how many messages of people stand at the end: guardrails may not have seen them."""
+    others = (index for index, each in enumerate(reversed(messages)) if each["role"] != "user")
+    return next(others, len(messages))
 
 
 def _check(messages: list[dict[str, Any]], call: Restore) -> None:

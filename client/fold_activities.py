@@ -9,14 +9,14 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from holdfast import wire
 from holdfast.bounds import one_line, pairs, summary
-from holdfast.calls import Compact, Compacted, LoadedAgent, Restored
+from holdfast.calls import Compact, Compacted, GuardrailCheck, GuardrailChecked, LoadedAgent, PolicyChecked, Restored
 from holdfast.client import told
 from holdfast.client.fold import Fold
 from holdfast.client.spans import Span, time_of
 from holdfast.client.told import TurnTold
 from holdfast.ids import step_of_call
 from holdfast.message import Message, Turn, tool_text
-from holdfast.workflows import asking
+from holdfast.workflows import asking, review
 from holdfast.workflows.admission import Admitted, Refused
 from holdfast.workflows.handover import resume
 from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after, spent_by
@@ -40,6 +40,10 @@ class ActivityFold(Fold):
         argument = await self._first(activity.input)
         if name == wire.CONTEXT_COMPACT:
             self.state.read_inbox()
+            self._calls[event.event_id] = argument
+        elif name in (wire.GUARDRAIL_CHECK, wire.POLICY_CHECK):
+            if argument.get("stage") == "input":
+                self.state.read_inbox()
             self._calls[event.event_id] = argument
         elif name == wire.MODEL_CALL:
             self._model_called(argument)
@@ -76,6 +80,12 @@ class ActivityFold(Fold):
                     self._remembered(Restored.recorded(result))
                 case wire.CONTEXT_COMPACT if self.state is not None:
                     self._compacted(Compact.recorded(self._calls.pop(scheduled_id)), Compacted.recorded(result), call)
+                case wire.GUARDRAIL_CHECK if self.state is not None:
+                    check = GuardrailCheck.recorded(self._calls.pop(scheduled_id))
+                    self._guarded(check, GuardrailChecked.recorded(result), call)
+                case wire.POLICY_CHECK if self.state is not None:
+                    verdicts = PolicyChecked.recorded(result).verdicts
+                    self._opened(review.judged(self.state, verdicts, self._now()))
                 case wire.MODEL_CALL if self.state is not None:
                     self._turned(Turn.recorded(result), call)
                 case _ if self.state is not None:
@@ -119,12 +129,23 @@ class ActivityFold(Fold):
         kind, said, data = told.turned(turn, self.state.steps)
         data |= {"latency_ms": span.milliseconds(self._line.event)} | span.attempts
         self._tell((kind, said, data), span)
-        opened = self.state.record(turn, time_of(self._line.event).timestamp())
-        if opened is not None:
-            self._opened(opened)
+        self._opened(self.state.record(turn, self._now()))
 
-    def _opened(self, turn: OpenCalls) -> None:
-        """Tell how the calls of a turn were decided."""
+    def _guarded(self, check: GuardrailCheck, checked: GuardrailChecked, span: Span) -> None:
+        assert self.state is not None
+        for each in checked.said:
+            data = {"stage": check.stage, **each.model_dump()} | span.attempts
+            because = f": {one_line(each.reason)}" if each.reason else ""
+            self._tell(("guardrail_checked", f"{check.stage} · {each.guardrail}: {each.action}{because}", data), span)
+        self._opened(review.guarded(self.state, check, checked.said, self._now()))
+
+    def _now(self) -> float:
+        return time_of(self._line.event).timestamp()
+
+    def _opened(self, turn: OpenCalls | None) -> None:
+        """Tell how the calls of a turn were decided, once they are."""
+        if turn is None:
+            return
         for slot in turn.slots.values():
             for judgement in slot.decision.judged.said:
                 self._tell(told.judged(slot, judgement))
@@ -163,6 +184,8 @@ class ActivityFold(Fold):
         if call.name == wire.CONTEXT_COMPACT and self.state is not None:
             self.state.budget.spend(spent_by(cause))
             self.state.not_compacted()
+        elif call.name == wire.POLICY_CHECK and self.state is not None:
+            self._opened(review.unjudged(self.state, named(cause), self._now()))
         elif call.name == wire.MODEL_CALL and self.state is not None:
             error, model = named(cause), self.state.models.asked
             self.state.budget.spend(spent_by(cause))

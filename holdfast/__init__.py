@@ -30,6 +30,16 @@ if TYPE_CHECKING:
     )
     from holdfast.event import Event
     from holdfast.failure import Failure
+    from holdfast.guardrails import (
+        Guardrail,
+        GuardrailRequest,
+        GuardrailResult,
+        GuardrailSpec,
+        block,
+        guardrail,
+        passed,
+        rewrite,
+    )
     from holdfast.hooks import PolicyDecision, PolicyEngine, PolicyRequest
     from holdfast.mcp import McpServer, McpTools
     from holdfast.message import Message, ToolCall, Usage
@@ -51,6 +61,10 @@ _WHERE = {
     "DefinitionError": "errors",
     "Event": "event",
     "Failure": "failure",
+    "Guardrail": "guardrails",
+    "GuardrailRequest": "guardrails",
+    "GuardrailResult": "guardrails",
+    "GuardrailSpec": "guardrails",
     "HoldfastError": "errors",
     "HoldfastPlugin": "worker",
     "IdempotencyConflict": "errors",
@@ -93,6 +107,10 @@ _WHERE = {
     "ToolSpec": "tools",
     "Usage": "message",
     "ask_user": "builtins",
+    "block": "guardrails",
+    "guardrail": "guardrails",
+    "passed": "guardrails",
+    "rewrite": "guardrails",
     "sleep": "builtins",
     "tool": "tools",
     "wait_until": "builtins",
@@ -109,6 +127,10 @@ __all__ = [
     "DefinitionError",
     "Event",
     "Failure",
+    "Guardrail",
+    "GuardrailRequest",
+    "GuardrailResult",
+    "GuardrailSpec",
     "HoldfastError",
     "HoldfastPlugin",
     "IdempotencyConflict",
@@ -151,6 +173,10 @@ __all__ = [
     "ToolSpec",
     "Usage",
     "ask_user",
+    "block",
+    "guardrail",
+    "passed",
+    "rewrite",
     "sleep",
     "tool",
     "wait_until",

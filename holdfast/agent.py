@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, field_validator, model_validator
 
 from holdfast.bounds import REQUEST_MAX_BYTES, TURN_MAX_TOOL_CALLS, canonical_json, json_size
 from holdfast.data import Data
 from holdfast.errors import DefinitionError
 from holdfast.failure import Failure
+from holdfast.guardrails import Guardrail, GuardrailSpec, declared_guardrails, guardrail_spec, resolved_guardrails
 from holdfast.mcp import HeldServer, McpServer, McpTools, as_mcp_tools
 from holdfast.policy import Policy
 from holdfast.subagents import NESTED_MAX, Join, Subagent
@@ -145,6 +146,13 @@ class Agent(Data):
     join: Join = Join()
     """How many of the subagents that one turn starts must succeed."""
     policy: Policy | None = None
+    """Rules about its tool calls; the worker's own rules count beside them."""
+    guardrails: Annotated[
+        Sequence[GuardrailSpec | Guardrail | str], BeforeValidator(declared_guardrails), AfterValidator(tuple)
+    ] = ()
+    """Functions made guardrails by `@guardrail`; in JSON, the name of one that the worker has, or a whole spec."""
+    guardrail_retries: int = Field(default=2, ge=0, le=10)
+    """Times in a row that the model is asked to answer again because a guardrail says so; then the run is blocked."""
     failure: Failure = Failure()
     planning: bool = False
     """Ask for a plan before the first step."""
@@ -177,6 +185,8 @@ class Agent(Data):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two tools are named {name!r}")
+        if len(set(self.guardrail_names)) < len(self.guardrail_names):
+            raise ValueError("two guardrails have one name")
         if self.levels > NESTED_MAX:
             raise ValueError(f"has agents nested more than {NESTED_MAX} levels deep: give them by name")
         if json_size(self.wire()) > REQUEST_MAX_BYTES:
@@ -215,6 +225,22 @@ class Agent(Data):
         return list(dict.fromkeys([*own, *(each for inner in self.whole_subagents for each in inner.functions)]))
 
     @property
+    def guardrail_names(self) -> list[str]:
+        """The names of its guardrails, in order."""
+        return [each if isinstance(each, str) else guardrail_spec(each).name for each in self.guardrails]
+
+    @property
+    def guardrail_specs(self) -> list[GuardrailSpec]:
+        """The specifications of its guardrails; only for an agent that is `resolved`."""
+        return [guardrail_spec(each) for each in self.guardrails if not isinstance(each, str)]
+
+    @property
+    def guards(self) -> list[Guardrail]:
+        """Those of its guardrails, and of its subagents', that are Python functions of this process."""
+        own = [each for each in self.guardrails if isinstance(each, Guardrail)]
+        return list(dict.fromkeys([*own, *(each for inner in self.whole_subagents for each in inner.guards)]))
+
+    @property
     def revision(self) -> str:
         """The hash of its canonical JSON: 12 hex digits that change when anything of the agent does."""
         return hashlib.sha256(canonical_json(self.unlisted().wire()).encode()).hexdigest()[:12]
@@ -238,13 +264,18 @@ class Agent(Data):
         asked = tuple(each.model_copy(update={"missing": ""}) for each in self.mcp_tools)
         return self.model_copy(update={"tools": own, "mcp_servers": asked})
 
-    def resolved(self, known: dict[str, ToolSpec], agents: Mapping[str, Agent] | None = None) -> Agent:
-        """Return the same agent as pure data, every tool the ToolSpec that `known` has for its name.
+    def resolved(
+        self,
+        known: dict[str, ToolSpec],
+        agents: Mapping[str, Agent] | None = None,
+        guardrails: Mapping[str, GuardrailSpec] | None = None,
+    ) -> Agent:
+        """Return the same agent as pure data, every tool the ToolSpec that `known` has for its name; guardrails too.
 
         The worker's word counts, not the caller's: a tool that must run once can't be declared repeatable from afar.
         Of those that `known` lacks, the ones stay that say what carries them out. Subagents are resolved too; one that
         is named stays a name, and says what the agent in `agents` says of itself. DefinitionError for a name that
-        `known` or `agents` lacks.
+        `known`, `agents` or `guardrails` lacks.
         """
         elsewhere = {spec.name: spec for spec in self.tools_elsewhere if spec.name not in known}
         missing = [name for name in self.tool_names if name not in known and name not in elsewhere]
@@ -257,8 +288,10 @@ class Agent(Data):
                 raise DefinitionError(f"agent {self.name!r}: {name!r} is another name for this worker's tool {own!r}")
         found, specs = agents or {}, elsewhere | known
         told: dict[str, Any] = {"tools": tuple(specs[name] for name in self.tool_names)}
+        if self.guardrails:
+            told["guardrails"] = resolved_guardrails(self.name, self.guardrail_names, guardrails or {})
         if self.subagents:
-            told["subagents"] = tuple(_resolved(self.name, each, known, found) for each in self.called)
+            told["subagents"] = tuple(_resolved(self.name, each, known, found, guardrails) for each in self.called)
         return self.model_copy(update=told)
 
     @property
@@ -288,9 +321,15 @@ def _as_subagent(given: Any) -> Any:
     return {"agent": given} if bare else given
 
 
-def _resolved(caller: str, each: Subagent, known: dict[str, ToolSpec], agents: Mapping[str, Agent]) -> Subagent:
+def _resolved(
+    caller: str,
+    each: Subagent,
+    known: dict[str, ToolSpec],
+    agents: Mapping[str, Agent],
+    guardrails: Mapping[str, GuardrailSpec] | None,
+) -> Subagent:
     if isinstance(each.agent, Agent):
-        return each.model_copy(update={"agent": each.agent.resolved(known, agents)})
+        return each.model_copy(update={"agent": each.agent.resolved(known, agents, guardrails)})
     if each.agent not in agents:
         raise DefinitionError(f"agent {caller!r}: no subagent named {each.agent!r}")
     return each.described(agents[each.agent])

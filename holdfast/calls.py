@@ -11,8 +11,9 @@ from holdfast.bounds import CONTINUE_AFTER_BYTES, CONTINUE_AFTER_EVENTS, TOOL_OU
 from holdfast.carried import Carried, Pushed, Reference
 from holdfast.content import Content
 from holdfast.data import Data
+from holdfast.guardrails import Stage, Verdict
 from holdfast.message import Usage
-from holdfast.policy import Policy
+from holdfast.policy import Action, Policy
 from holdfast.request import After, RunRequest
 
 
@@ -36,13 +37,16 @@ class LoadedAgent(Data):
     """The worker's own rules, beside the agent's."""
     policy_hooks: bool = False
     """Whether the worker has hooks, which are asked before a turn's calls are made."""
+    policy_seconds: float = 30
+    policy_attempts: int = 3
+    """Of asking the hooks about one turn: seconds of an attempt, and attempts."""
     continue_after_events: int = CONTINUE_AFTER_EVENTS
     continue_after_bytes: int = CONTINUE_AFTER_BYTES
     """Events and bytes of one link, after which the run continues as new; the worker's setting when it began."""
 
     def context_of(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Return what rules and hooks may know of a run's metadata: hooks all of it, rules alone what they name."""
-        if self.policy_hooks:
+        """Return what may be known of a run's metadata: by rules what they name, by hooks and guardrails all of it."""
+        if self.policy_hooks or self.agent.guardrails:
             return metadata
         policies = [policy for policy in (self.policy, self.agent.policy) if policy is not None]
         return {name: value for policy in policies for name, value in policy.context_of(metadata).items()}
@@ -126,6 +130,71 @@ class ModelCall(Data):
     tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
     transcript: Reference
     pushed: tuple[Pushed, ...] = ()
+
+
+class PolicyCheck(Data):
+    """The one argument of `policy.check`: what do the worker's hooks say of these calls of the last answer?"""
+
+    calls: tuple[str, ...]
+    """Their ids; the calls themselves stand in the transcript."""
+    context: dict[str, Any] = Field(default_factory=dict)
+    boundary: str | None = None
+    """The mark around what tools return, as `LoadedAgent` has it."""
+    tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
+    transcript: Reference
+    pushed: tuple[Pushed, ...] = ()
+
+
+class HookVerdict(Data):
+    """What the hooks say of one call: the one among them that restrains it most."""
+
+    call_id: str
+    hook: str
+    action: Action
+    reason: str = ""
+    question: str = ""
+    into: str | None = None
+    failed: bool = False
+    """Whether it is a denial only because the hooks could not be asked."""
+
+
+class PolicyChecked(Data):
+    """What `policy.check` records."""
+
+    verdicts: tuple[HookVerdict, ...] = ()
+    """Of the calls that hooks spoke of."""
+
+
+class GuardrailCheck(Data):
+    """The one argument of `guardrail.check`: what do these guardrails say?"""
+
+    stage: Stage
+    guardrails: tuple[str, ...]
+    """Asked in this order, until one does not let it pass."""
+    count: int = 0
+    """Of the stage input: how many messages at the transcript's end are meant."""
+    text: str | None = None
+    """Of the stage output: the text, where it is not that of the last answer."""
+    context: dict[str, Any] = Field(default_factory=dict)
+    boundary: str | None = None
+    """The mark around what tools return, as `LoadedAgent` has it."""
+    tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
+    transcript: Reference
+    pushed: tuple[Pushed, ...] = ()
+
+
+class GuardrailSaid(Data):
+    """What one guardrail has said."""
+
+    guardrail: str
+    action: Verdict
+    reason: str = ""
+
+
+class GuardrailChecked(Data):
+    """What `guardrail.check` records: what each has said that was asked."""
+
+    said: tuple[GuardrailSaid, ...] = ()
 
 
 class Page(Data):

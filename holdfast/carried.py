@@ -117,6 +117,21 @@ class Begun(Data):
     """What of its usage is counted already."""
 
 
+class Reviewed(Data):
+    """Where the checks of guardrails and hooks stand."""
+
+    unheard: int = 0
+    """Messages of people at the transcript's end that no guardrail has seen."""
+    answer: bool = False
+    """Whether the last answer is still to be checked."""
+    rewrites: int = 0
+    """Times in a row that an answer was asked for again."""
+    final_rewrites: int = 0
+    """The same of what the run would end with."""
+    verdicts: tuple[dict[str, Any], ...] = ()
+    """What hooks have said of the open calls: HookVerdicts in wire form."""
+
+
 class Carried(Data):
     """All that a new link needs beside the agent and the messages."""
 
@@ -138,6 +153,7 @@ class Carried(Data):
     limit_reached: str | None = None
     context_tokens: int = 0
     """Tokens of the last model call, by which compaction is decided."""
+    review: Reviewed = Reviewed()
     context: dict[str, Any] = Field(default_factory=dict)
     """What policies may know of the run's metadata."""
     goal: str = ""

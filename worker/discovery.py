@@ -21,7 +21,10 @@ from holdfast.agent import Agent
 from holdfast.bounds import cut
 from holdfast.builtins import BUILTINS
 from holdfast.errors import DefinitionError, HoldfastError, InputInvalid, field_errors
+from holdfast.guardrails import Guardrail, GuardrailSpec
+from holdfast.hooks import PolicyEngine
 from holdfast.mcp import McpServer
+from holdfast.policy import Policy
 from holdfast.tools import Tool, ToolSpec
 
 _IMPORTERS = (__file__, importlib.__file__)
@@ -36,6 +39,8 @@ class Registry:
     elsewhere: dict[str, ToolSpec] = field(default_factory=dict)
     """Tools that are activities of somebody else's."""
     servers: dict[str, McpServer] = field(default_factory=dict)
+    guardrails: dict[str, Guardrail] = field(default_factory=dict)
+    policy_engine: PolicyEngine | None = None
 
     @classmethod
     def of(
@@ -43,11 +48,15 @@ class Registry:
         agents: Iterable[Agent] = (),
         tools: Iterable[Tool[..., Any] | ToolSpec] = (),
         servers: Iterable[McpServer] = (),
+        guardrails: Iterable[Guardrail] = (),
+        policy_engine: Policy | PolicyEngine | None = None,
     ) -> Registry:
-        """Collect agents with their own tools, and tools besides; DefinitionError for a clash or a missing tool."""
-        registry = cls()
+        """Collect agents with what they bring, and more of it besides; DefinitionError for a clash or a missing one."""
+        registry = cls(policy_engine=None if policy_engine is None else PolicyEngine.of(policy_engine))
         for server in servers:
             registry.add_server(server)
+        for guardrail in guardrails:
+            registry.add_guardrail(guardrail)
         for tool in tools:
             if isinstance(tool, ToolSpec):
                 registry.add_elsewhere(tool)
@@ -79,8 +88,14 @@ class Registry:
         if self.servers.setdefault(server.name, server) != server:
             raise DefinitionError(f"two different MCP servers are named {server.name!r}")
 
+    def add_guardrail(self, guardrail: Guardrail) -> None:
+        """Add a guardrail, once."""
+        name = guardrail.spec.name
+        if self.guardrails.setdefault(name, guardrail) is not guardrail:
+            raise DefinitionError(f"two different guardrails are named {name!r}")
+
     def add_agent(self, agent: Agent) -> None:
-        """Add an agent and its tools, once."""
+        """Add an agent with its tools and guardrails, once."""
         if self.agents.setdefault(agent.name, agent) != agent:
             raise DefinitionError(f"two different agents are named {agent.name!r}")
         for tool in agent.functions:
@@ -89,11 +104,18 @@ class Registry:
             self.add_elsewhere(spec)
         for server in agent.held_servers:
             self.add_server(server)
+        for guardrail in agent.guards:
+            self.add_guardrail(guardrail)
 
     def check(self) -> None:
-        """Raise DefinitionError for an agent that names a tool nobody brought."""
+        """Raise DefinitionError for an agent that names a tool or a guardrail nobody brought."""
         for agent in self.agents.values():
-            agent.resolved(self.specs, self.agents)
+            agent.resolved(self.specs, self.agents, self.guardrail_specs)
+
+    @property
+    def guardrail_specs(self) -> dict[str, GuardrailSpec]:
+        """The guardrails as data."""
+        return {name: guardrail.spec for name, guardrail in self.guardrails.items()}
 
     def check_servers(self) -> None:
         """Raise DefinitionError for an agent that names an MCP server nobody told of."""
@@ -119,10 +141,12 @@ def _check_name(name: str) -> None:
 
 
 def discover(sources: Iterable[str]) -> Registry:
-    """Import files (*.py) and modules, and collect the agents and tools that stand at their top level."""
+    """Import files (*.py) and modules; collect the agents, tools, guardrails and the policy at their top level."""
     agents: list[Agent] = []
     tools: list[Tool[..., Any] | ToolSpec] = []
     servers: list[McpServer] = []
+    guardrails: list[Guardrail] = []
+    engines: list[PolicyEngine] = []
     for source in sources:
         module = _load(source)
         if not any(isinstance(value, Agent | Tool | ToolSpec | McpServer) for value in vars(module).values()):
@@ -134,7 +158,13 @@ def discover(sources: Iterable[str]) -> Registry:
                 tools.append(value)
             elif isinstance(value, McpServer):
                 servers.append(value)
-    return Registry.of(agents, tools, servers)
+            elif isinstance(value, Guardrail) and value not in guardrails:
+                guardrails.append(value)
+            elif isinstance(value, PolicyEngine) and value not in engines:
+                engines.append(value)
+    if len(engines) > 1:
+        raise DefinitionError("two PolicyEngines stand at the top level: a worker has one policy")
+    return Registry.of(agents, tools, servers, guardrails, engines[0] if engines else None)
 
 
 def _load(source: str) -> ModuleType:

@@ -115,8 +115,14 @@ async def _serve(
     owned: str | None = None,
 ) -> int:
     stopping = _stop_signals()
-    brought = (registry.agents.values(), registry.every_tool, settings)
-    plugin = HoldfastPlugin(*brought, mcp_servers=registry.servers.values())
+    plugin = HoldfastPlugin(
+        registry.agents.values(),
+        registry.every_tool,
+        settings,
+        policy_engine=registry.policy_engine,
+        mcp_servers=registry.servers.values(),
+        guardrails=registry.guardrails.values(),
+    )
     client = await (connect(address, namespace) if owned is None else connect_embedded(owned))
     serving = Serving(make_worker(client, plugin))
     told = asyncio.create_task(stopping.wait())

@@ -16,6 +16,7 @@ from holdfast.activities.answer import Complete
 from holdfast.bounds import canonical_json
 from holdfast.client.portal import Portal
 from holdfast.errors import DefinitionError
+from holdfast.guardrails import Guardrail
 from holdfast.hooks import PolicyEngine
 from holdfast.mcp import McpServer
 from holdfast.policy import Policy
@@ -27,9 +28,9 @@ from holdfast.worker.settings import Settings
 THREADS = "holdfast-threads"
 """The task queue where threads of runners live, whatever the script and its tools."""
 
-Brought = Tool[..., Any] | McpServer
-Tools = dict[str, Brought]
-"""A tool by its name, an MCP server by `mcp:` and its name."""
+Brought = Tool[..., Any] | Guardrail | McpServer
+Parts = dict[tuple[str, str], Brought]
+"""What a worker needs of an agent beside its data, by kind and name."""
 Place = tuple[str, str, str]
 """Address, namespace, task queue."""
 
@@ -45,18 +46,18 @@ class Hosting:
     settings: Settings
     complete: Complete | None
     policy_engine: Policy | PolicyEngine | None = None
-    workers: dict[Place, tuple[Tools, Serving]] = field(default_factory=dict)
+    workers: dict[Place, tuple[Parts, Serving]] = field(default_factory=dict)
     threads: Serving | None = None
     """The worker of threads, once one is used."""
 
-    async def serve(self, temporal: temporalio.client.Client, queue: str, tools: Iterable[Brought]) -> None:
-        """See that a worker with these tools polls a queue; it keeps those that it had, newer functions for older.
+    async def serve(self, temporal: temporalio.client.Client, queue: str, parts: Iterable[Brought]) -> None:
+        """See that a worker with these functions polls a queue; it keeps those that it had, newer ones for older.
 
         A worker that would do otherwise is stopped first, another runner's too: a notebook's cell that is run again
         makes new functions, and maybe a new runner, under the old names.
         """
         place = (temporal.service_client.config.target_host, temporal.namespace, queue)
-        brought = {_name(tool): tool for tool in tools}
+        brought = {_key(each): each for each in parts}
         known = self._known(place)
         if known is not None and {**known, **brought} == known:
             return
@@ -68,12 +69,13 @@ class Hosting:
         elif known is not None:
             await self._release(place)
         wanted = {**(known or {}), **brought}
-        for name, tool in (known or {}).items():
-            if origin(wanted[name]) != origin(tool):
-                raise DefinitionError(f"two different tools are named {name!r} on task queue {queue!r}")
+        for (kind, name), each in (known or {}).items():
+            if origin(wanted[kind, name]) != origin(each):
+                raise DefinitionError(f"two different {kind}s are named {name!r} on task queue {queue!r}")
         functions = [each for each in wanted.values() if isinstance(each, Tool)]
         servers = [each for each in wanted.values() if isinstance(each, McpServer)]
-        plugin = HoldfastPlugin((), functions, *self._told, mcp_servers=servers)
+        guardrails = [each for each in wanted.values() if isinstance(each, Guardrail)]
+        plugin = HoldfastPlugin((), functions, *self._told, mcp_servers=servers, guardrails=guardrails)
         serving = Serving(make_worker(temporal, plugin, task_queue=queue))
         await serving.begun()
         self.workers[place] = (wanted, serving)
@@ -96,18 +98,18 @@ class Hosting:
     def _told(self) -> tuple[Settings, Complete | None, Policy | PolicyEngine | None]:
         return self.settings, self.complete, self.policy_engine
 
-    def _known(self, place: Place) -> Tools | None:
-        tools, serving = self.workers.get(place, ({}, None))
-        return tools if serving is not None and not serving.ended.done() else None
+    def _known(self, place: Place) -> Parts | None:
+        parts, serving = self.workers.get(place, ({}, None))
+        return parts if serving is not None and not serving.ended.done() else None
 
-    async def _release(self, place: Place) -> Tools | None:
-        """Stop the worker of a place, and return the tools that it had."""
-        tools, serving = self.workers.pop(place, (None, None))
+    async def _release(self, place: Place) -> Parts | None:
+        """Stop the worker of a place, and return the functions that it had."""
+        parts, serving = self.workers.pop(place, (None, None))
         if _polling.get(place) is self:
             del _polling[place]
         if serving is not None and not serving.ended.done():
             await serving.stop()
-        return tools
+        return parts
 
 
 def queue_of_script(tools: Iterable[Brought]) -> str:
@@ -121,12 +123,14 @@ def queue_of_script(tools: Iterable[Brought]) -> str:
     return f"runner-{hashlib.sha256(canonical_json([script, *told]).encode()).hexdigest()[:16]}"
 
 
-def _name(brought: Brought) -> str:
-    return brought.spec.name if isinstance(brought, Tool) else f"mcp:{brought.name}"
+def _key(brought: Brought) -> tuple[str, str]:
+    if isinstance(brought, McpServer):
+        return "MCP server", brought.name
+    return type(brought).__name__.lower(), brought.spec.name
 
 
 def origin(tool: Brought) -> tuple[str, str]:
-    """Return where a tool's function is defined: its module, and its name there; of an MCP server its name."""
+    """Return where a function is defined: its module, and its name there; of an MCP server its name."""
     if isinstance(tool, McpServer):
         return "mcp", tool.name
     return tool.function.__module__, tool.function.__qualname__

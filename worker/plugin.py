@@ -26,6 +26,7 @@ from holdfast.activities import mcp_access
 from holdfast.activities.agents import AgentActivities
 from holdfast.activities.answer import Complete
 from holdfast.activities.breaker import Breakers
+from holdfast.activities.checks import CheckActivities
 from holdfast.activities.compaction import CompactionActivities
 from holdfast.activities.guard import Guard, run_key
 from holdfast.activities.loops import ToolLoops
@@ -41,6 +42,7 @@ from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
 from holdfast.client.presence import pollers
 from holdfast.client.recall import ended, recall
+from holdfast.guardrails import Guardrail
 from holdfast.hooks import PolicyEngine
 from holdfast.mcp import McpServer
 from holdfast.policy import Policy
@@ -64,7 +66,8 @@ class HoldfastPlugin(SimplePlugin):
 
     Agents are those that runs may name; their tools, and `tools`, become activities under their own names. A ToolSpec
     among them is an activity that somebody else serves. `complete` asks the models, instead of litellm.
-    `policy_engine` holds for every run, whatever its agent says; `mcp_servers` are those that agents may name.
+    `policy_engine` holds for every run, whatever its agent says; `mcp_servers` are those that agents may
+    name, `guardrails` too.
     """
 
     def __init__(
@@ -76,14 +79,15 @@ class HoldfastPlugin(SimplePlugin):
         policy_engine: Policy | PolicyEngine | None = None,
         *,
         mcp_servers: Iterable[McpServer] = (),
+        guardrails: Iterable[Guardrail] = (),
     ) -> None:
         self.settings = settings or read_settings()
-        self.registry = Registry.of(agents, tools, [*self.settings.mcp_servers.values(), *mcp_servers])
+        servers = [*self.settings.mcp_servers.values(), *mcp_servers]
+        self.registry = Registry.of(agents, tools, servers, guardrails, policy_engine)
         self.registry.check_servers()
         self.search_attributes = False
         self._warm_up = warm_up if complete is None else None
-        engine = PolicyEngine.of(policy_engine)
-        parts = _Parts(self.registry, self.settings, complete or _litellm(self.settings), self._may_search, engine)
+        parts = _Parts(self.registry, self.settings, complete or _litellm(self.settings), self._may_search)
         self._mcp = parts.mcp
         self._running = 0
         super().__init__(
@@ -168,8 +172,8 @@ class _Parts:
         settings: Settings,
         complete: Complete,
         search_attributes: Callable[[], bool],
-        policy_engine: PolicyEngine,
     ) -> None:
+        engine = PolicyEngine.of(registry.policy_engine)
         scrub = Scrubber.of_environment([*settings.secrets, *mcp_access.secrets(registry.servers.values())])
         self.mcp = McpPool(registry.servers.values(), scrub)
         cache = TranscriptCache(settings.transcript_cache_bytes)
@@ -185,9 +189,11 @@ class _Parts:
             tool_queues=settings.remote_tool_queues,
             continue_after=(settings.continue_after_events, settings.continue_after_bytes),
             past=past.past,
-            policy=policy_engine,
+            policy=engine,
+            guardrails=registry.guardrail_specs,
             mcp=self.mcp,
         )
+        checks = CheckActivities(engine, registry.guardrails, cache, scrub, loops)
         threads = ThreadActivities(
             past.past,
             ended,
@@ -206,6 +212,8 @@ class _Parts:
             model.call,
             past.restore,
             compaction.compact,
+            checks.policy,
+            checks.guardrail,
             threads.enter,
             threads.read,
             threads.collect,

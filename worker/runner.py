@@ -193,7 +193,7 @@ class Runner:
         """Return a client whose task queue is polled by a worker with this agent's tools."""
         async with self._hosted.starting:
             self._hosted.temporal = self._hosted.temporal or await self._connect()
-            tools = _once(*self._tools, *agent.functions, *agent.held_servers)
+            tools = _once(*self._tools, *agent.functions, *agent.guards, *agent.held_servers)
             queue = self._task_queue or queue_of_script(tools)
             await self._hosting.serve(self._hosted.temporal, queue, tools)
             return AsyncClient(temporal=self._hosted.temporal, task_queue=queue)

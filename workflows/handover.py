@@ -13,6 +13,7 @@ from holdfast.content import text_of
 from holdfast.message import Message
 from holdfast.request import UserMessage
 from holdfast.subagents import Lineage
+from holdfast.workflows import review
 from holdfast.workflows.answers import Answers
 from holdfast.workflows.budget import Budget
 from holdfast.workflows.conversation import Conversation
@@ -26,7 +27,7 @@ from holdfast.workflows.state import RunState
 
 def carry(state: RunState, link: str, **more: Any) -> Carried:
     """Return what the next link is handed."""
-    turn = OpenTurn()
+    turn = state.review.handed_on or OpenTurn()
     if state.turn is not None:
         turn = state.turn.handed_on(state.dropped, state.loaded.tool_output_max_chars)
     return Carried(
@@ -43,6 +44,7 @@ def carry(state: RunState, link: str, **more: Any) -> Carried:
         context_tokens=state.talk.context_tokens,
         goal=state.goal,
         context=state.context,
+        review=state.review.carried(),
         seen=state.seen,
         executions=state.executions.latest(),
         models=state.models.handed_on(),
@@ -106,6 +108,6 @@ def resume(
         state.talk.append(message)
     unread = [each.content or "" for each in restored[read:]]
     state.inbox = [UserMessage(text=text) for text in (*unread, *loaded.prompts)]
-    state.open_turn(now, carried.turn)
+    review.resumed(state, now, carried.turn)
     state.wake()
     return state

@@ -15,10 +15,11 @@ from holdfast.message import Turn
 from holdfast.request import RunRequest
 from holdfast.workflows import asking, options
 from holdfast.workflows.admission import Admitted
+from holdfast.workflows.checks import ask_worker
 from holdfast.workflows.hands import Failed, Stopped
 from holdfast.workflows.in_thread import may_finish, take_turn
 from holdfast.workflows.live import Live
-from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Rest
+from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Rest, Review
 from holdfast.workflows.outcomes import from_failure, from_output, named, readable, retry_after, spent_by
 from holdfast.workflows.state import RunState
 from holdfast.workflows.subagents import call_subagent
@@ -48,6 +49,8 @@ async def take_steps(live: Live) -> dict[str, Any]:
                     await _settle(live, state, turn)
                 case CompactContext(compact):
                     await _compact(live, state, compact)
+                case Review(check):
+                    await ask_worker(live, state, check)
                 case Rest(model, until):
                     await _rest(live, state, model, until)
                 case Finish(status, text):

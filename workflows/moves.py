@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from holdfast.calls import Compact, ModelCall
+from holdfast.calls import Compact, GuardrailCheck, ModelCall, PolicyCheck
 from holdfast.run import RunError
 from holdfast.workflows.turn import Turn
 
@@ -55,4 +55,11 @@ class Fail:
     error: RunError
 
 
-Move = CallModel | CallTools | CompactContext | Rest | Finish | Fail
+@dataclass(frozen=True)
+class Review:
+    """Next: ask the worker's guardrails or hooks."""
+
+    check: GuardrailCheck | PolicyCheck
+
+
+Move = CallModel | CallTools | CompactContext | Rest | Review | Finish | Fail

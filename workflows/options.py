@@ -9,7 +9,7 @@ from temporalio import workflow
 from temporalio.common import RawValue, RetryPolicy, TypedSearchAttributes, WorkflowIDReusePolicy
 
 from holdfast.agent import ModelSettings
-from holdfast.calls import LoadedAgent
+from holdfast.calls import GuardrailCheck, LoadedAgent, PolicyCheck
 from holdfast.tools import ToolSpec
 from holdfast.workflows.models import FALLBACK_ATTEMPTS
 from holdfast.workflows.thread_state import ThreadState
@@ -66,6 +66,15 @@ def model_call(settings: ModelSettings, *, another: bool = False) -> dict[str, A
     """
     attempts = min(FALLBACK_ATTEMPTS, settings.max_attempts) if another else settings.max_attempts
     return _bounds(seconds=settings.timeout_seconds + 15, attempts=attempts)
+
+
+def check(loaded: LoadedAgent, asked: GuardrailCheck | PolicyCheck) -> dict[str, Any]:
+    """Bound `guardrail.check`, by the sum of its guardrails' times, and `policy.check`."""
+    if isinstance(asked, PolicyCheck):
+        return _bounds(seconds=loaded.policy_seconds, attempts=loaded.policy_attempts)
+    meant = [each for each in loaded.agent.guardrail_specs if each.name in asked.guardrails]
+    seconds, attempts = sum(each.timeout_seconds for each in meant), max(each.max_attempts for each in meant)
+    return _bounds(seconds=seconds + 15, attempts=attempts)
 
 
 def tool_call(spec: ToolSpec) -> dict[str, Any]:

@@ -44,9 +44,9 @@ class Judge:
     """Call id → what the worker's hooks have said of it."""
 
     @classmethod
-    def of(cls, loaded: LoadedAgent, context: Mapping[str, JsonValue]) -> Judge:
+    def of(cls, loaded: LoadedAgent, context: Mapping[str, JsonValue], verdicts: Mapping[str, Judgement]) -> Judge:
         """Take the policies that a run is pinned to."""
-        return cls(loaded.agent.name, loaded.policy, loaded.agent.policy, context)
+        return cls(loaded.agent.name, loaded.policy, loaded.agent.policy, context, verdicts)
 
     def judge(self, call_id: str, tool: str, arguments: Mapping[str, Any]) -> Judged:
         """Return what each policy says of a call with these arguments."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from holdfast.agent import Interaction, Limits
 from holdfast.bounds import cut, one_line
 from holdfast.calls import Compact, LoadedAgent
-from holdfast.carried import Carried, Counts, OpenTurn, Outcome, Reference
+from holdfast.carried import Carried, Counts, Outcome, Reference
 from holdfast.content import text_of
 from holdfast.message import Message, Transcript, Turn, Usage, user_message
 from holdfast.request import Answer, UserMessage
@@ -17,8 +17,7 @@ from holdfast.request import Decision as Verdict
 from holdfast.run import RunError, RunResult
 from holdfast.subagents import Lineage
 from holdfast.tools import ToolSpec
-from holdfast.workflows import asking, plans
-from holdfast.workflows.admission import admit
+from holdfast.workflows import asking, plans, review
 from holdfast.workflows.answers import Answers
 from holdfast.workflows.budget import Budget
 from holdfast.workflows.compaction import Span
@@ -27,10 +26,10 @@ from holdfast.workflows.executions import Executions
 from holdfast.workflows.family import Family, limits_of
 from holdfast.workflows.models import Models
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Move, Rest
-from holdfast.workflows.policy import Judge
+from holdfast.workflows.review import Reviews
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.sources import Sources
-from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_model, waits_for_thread, without_void
+from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_model, waits_for_thread
 from holdfast.workflows.turn import Turn as OpenCalls
 
 
@@ -77,7 +76,9 @@ class RunState:
     """The thread whose turn the run waits for."""
     seen_ids: SeenIds = field(default_factory=SeenIds)
     """Of the messages that were taken."""
-    _tools: dict[str, ToolSpec] = field(default_factory=dict)
+    tools: dict[str, ToolSpec] = field(default_factory=dict)
+    review: Reviews = field(init=False)
+    """What guardrails and hooks have still to see."""
     dropped: int = 0
     """Calls of the last turn that were beyond what one may hold; the model is told once the others have ended."""
     _given_up: bool = False
@@ -104,11 +105,13 @@ class RunState:
         )
         for said in loaded.prompts:
             state.talk.say(user_message(said))
+        state.review.hear(len(loaded.prompts))
         return state
 
     def __post_init__(self, lineage: Lineage | None, carried: Carried | None) -> None:
         self.family = Family(self.loaded.agent, lineage, carried)
-        self._tools = {spec.name: spec for spec in self.loaded.agent.tool_specs}
+        self.tools = {spec.name: spec for spec in self.loaded.agent.tool_specs}
+        self.review = Reviews.of(self.loaded, carried)
 
     @property
     def transcript(self) -> Transcript:
@@ -214,7 +217,12 @@ class RunState:
     # What to do next
 
     def next_move(self, now: float = 0.0) -> Move:
-        """Say what to do: settle the last turn's calls, shorten the transcript, ask a model, rest, or finish."""
+        """Say what to do: have an answer checked, settle its calls, shorten the transcript, ask a model, or finish."""
+        due = review.due(self)
+        move = self._next_move(now) if due is None else due
+        return review.final(self, move) if isinstance(move, Finish) else move
+
+    def _next_move(self, now: float) -> Move:
         if self.limit_reached == "max_cost_usd" or self._given_up:
             return Finish("degraded", self.last_text() or self.talk.last_result(self.limit_reached))
         if self.turn is not None:
@@ -229,6 +237,9 @@ class RunState:
             done: Literal["completed", "degraded"] = "degraded" if self.family.tolerance.tolerated else "completed"
             return Finish(done, last.text) if self.answers.taken else self._unfit(last.text)
         self.read_inbox()
+        unheard = review.unheard(self)
+        if unheard is not None:
+            return unheard
         model = self.models.next(now)
         span = asking.to_compact(self, model)
         if span is not None:
@@ -238,7 +249,11 @@ class RunState:
     def read_inbox_to_go_on(self) -> None:
         """Put the messages that wait into the transcript before a new link, unless the run is about to end."""
         last = self.talk.last
-        if self.turn is None and not (self.limit_reached and last is not None and last.role == "assistant"):
+        if (
+            self.turn is None
+            and not self.review.holds
+            and not (self.limit_reached and last is not None and last.role == "assistant")
+        ):
             self.read_inbox()
 
     def read_inbox(self) -> None:
@@ -251,6 +266,7 @@ class RunState:
             self.talk.say(user_message(self.answers.repair()))
         for message in self.inbox:
             self.talk.say(user_message(message.text))
+        self.review.hear(len(self.inbox))
         self.inbox = []
 
     # What was done
@@ -267,12 +283,12 @@ class RunState:
         self.talk.append(turn.message)
         if self.planning:
             self.talk.say(plans.follow_up(turn.message))
-            return None
+            return review.answered(self, now)
         self.answers.record(turn)
         self.dropped = turn.dropped_tool_calls
         if not turn.message.tool_calls and not self.limit_reached:
             self._tell_dropped()  # with nothing left to settle, the turn would pass for an answer
-        opened = self.open_turn(now)
+        opened = review.answered(self, now)
         self.wake()
         return opened
 
@@ -380,23 +396,6 @@ class RunState:
         if self.loaded.agent.failure.output == "degrade":
             return Finish("degraded", text)
         return Fail(RunError(type="OutputInvalid", message=cut(self.answers.refusal())))
-
-    def open_turn(self, now: float, handed_on: OpenTurn | None = None) -> OpenCalls | None:
-        calls = self.talk.unsettled()
-        if not calls:
-            return None
-        made = self.budget.tool_calls
-        before = without_void(handed_on or OpenTurn(), calls, self._tools)
-        granted = [each.call_id for each in before.granted]
-        given = {each.call_id: each.arguments or {} for each in before.given}
-        judge = Judge.of(self.loaded, self.context)
-        decisions = admit(calls, self._tools, self.limits, made, self.interaction, granted, judge, given)
-        self.turn = OpenCalls(decisions, self.interaction, now, judge)
-        self.turn.take_over(before)
-        if handed_on is not None:
-            self.family.take_over(self.turn)
-        self.family.notice(self.turn)
-        return self.turn
 
     def wake(self) -> None:
         """End the rests if there is a message, and the turn if nothing else is open."""

@@ -1,0 +1,381 @@
+"""Hooks and guardrails in real runs: asked before anything happens, and nothing passes because they could not be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import uuid
+from collections import Counter
+from typing import Any
+
+import pytest
+from temporalio.api.enums.v1 import EventType as Kind
+
+from holdfast import (
+    Agent,
+    Event,
+    GuardrailRequest,
+    GuardrailResult,
+    Policy,
+    PolicyDecision,
+    PolicyEngine,
+    PolicyRequest,
+    RunResult,
+    block,
+    guardrail,
+    passed,
+    rewrite,
+    tool,
+)
+from holdfast.client.runs import AsyncClient
+from holdfast.worker.scripted import ChatRequest, Reply, call, say
+from tests.support.plays import until
+from tests.support.shapes import turns
+from tests.support.stage import MODEL, Stage, result, stage, timeline
+from tests.workflows.test_policy_runs import folded, told, waiting
+
+RAN: Counter[str] = Counter()
+ASKED: list[PolicyRequest] = []
+CHECKED: Counter[str] = Counter()
+GATE = threading.Event()
+
+
+@tool(effect="once")
+def refund(order: str) -> str:
+    """Pay money back."""
+    RAN[order] += 1
+    return f"paid back for {order}"
+
+
+def order(begins: str = "") -> str:
+    """Return the number of an order that no other test knows."""
+    return begins + uuid.uuid4().hex
+
+
+# Hooks
+
+
+def strict(request: PolicyRequest) -> PolicyDecision | None:
+    ASKED.append(request)
+    if request.arguments["order"].startswith("bad"):
+        return PolicyDecision(action="deny", reason=f"{request.context['tenant']} pays nothing for bad orders")
+    return None
+
+
+async def careful(request: PolicyRequest) -> PolicyDecision | None:
+    await asyncio.sleep(0)
+    if request.arguments["order"].startswith("dear"):
+        return PolicyDecision(action="request_approval", reason="dear")
+    return PolicyDecision(action="allow") if request.arguments["order"].startswith("any") else None
+
+
+def broken(request: PolicyRequest) -> PolicyDecision | None:
+    CHECKED[request.run_id] += 1
+    raise ConnectionError("the policy server is away")
+
+
+def wrong(request: PolicyRequest) -> Any:
+    return True
+
+
+def slow(request: PolicyRequest) -> PolicyDecision | None:
+    GATE.wait(10)
+    return None
+
+
+def desk(**fields: Any) -> Agent:
+    return Agent(name="desk", model=MODEL, tools=[refund], **fields)
+
+
+async def test_hooks_are_asked_once_a_turn_about_the_calls_that_no_rule_forbids(address: str) -> None:
+    good, bad, rude = order("good"), order("bad"), order("rude")
+    rule = {"id": "rude", "action": "deny", "match": {"arguments": {"order": {"pattern": "rude*"}}}}
+    engine = PolicyEngine([rule], hooks=[strict, careful])
+    script = turns(call(*[("refund", {"order": each}) for each in (good, bad, rude)]), say("Done."))
+    async with stage(address, script, tools=[refund], policy_engine=engine) as at:
+        run = await at.start(desk(), message="Pay!", metadata={"tenant": "acme"})
+        await result(run)
+        events = await folded(at, run.id)
+        history = await run.fetch_history()
+    assert (RAN[good], RAN[bad], RAN[rude]) == (1, 0, 0)
+    mine = [each for each in ASKED if each.run_id == run.id]
+    assert [each.arguments["order"] for each in mine] == [good, bad]
+    assert {(each.tool, each.agent, each.context["tenant"]) for each in mine} == {("refund", "desk", "acme")}
+    reason = "acme pays nothing for bad orders"
+    assert told(events, "policy_decision", "policy", "rule", "action", "reason") == [
+        ("hook", "strict", "deny", reason),
+        ("worker", "rude", "deny", ""),
+    ]
+    assert f"Error (PolicyDenied): {reason}" in at.model.requests[1].tool_results.values()
+    assert names(history).count("policy.check") == 1
+    assert [each.data["call_id"] for each in events if each.type == "tool_called"] == [mine[0].call_id]
+
+
+def names(history: Any) -> list[str]:
+    """Return the types of a history's activities, as they were scheduled."""
+    kind = Kind.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+    scheduled = [each for each in history.events if each.event_type == kind]
+    return [each.activity_task_scheduled_event_attributes.activity_type.name for each in scheduled]
+
+
+async def test_a_hook_may_have_a_call_approved_and_never_allows_what_a_rule_forbids(address: str) -> None:
+    dear, some = order("dear"), order("any")
+    deny = {"id": "any", "action": "deny", "match": {"arguments": {"order": {"pattern": "any*"}}}}
+    script = turns(call(("refund", {"order": dear}), ("refund", {"order": some})), say("Done."))
+    agent = desk(policy=Policy.model_validate({"rules": [deny]}))
+    async with stage(address, script, [agent], policy_engine=PolicyEngine(hooks=[careful])) as at:
+        run = await at.start("desk", message="Pay!")
+        asked = await waiting(run)
+        assert (asked["rule"], asked["reason"], RAN[dear]) == ("careful", "dear", 0)
+        await run.execute_update("decide", {"call_id": asked["id"], "decision": "approve"})
+        await result(run)
+        await folded(at, run.id)
+    assert (RAN[dear], RAN[some]) == (1, 0)
+
+
+@pytest.mark.parametrize(("hook", "times", "said"), [(broken, 2, "policy server is away"), (wrong, 1, "returned bool")])
+async def test_a_hook_that_cannot_be_asked_forbids(address: str, hook: Any, times: int, said: str) -> None:
+    number = order()
+    engine = PolicyEngine(hooks=[hook], max_attempts=2)
+    script = turns(call(("refund", {"order": number})), say("Then not."))
+    async with stage(address, script, tools=[refund], policy_engine=engine) as at:
+        done = await at.run(desk(), run_id := f"broken-{number}", message="Pay!")
+        events = await folded(at, run_id)
+    assert (done.status, RAN[number]) == ("completed", 0)
+    (execution,) = done.tool_executions
+    assert str(execution.error).startswith("PolicyFailed: ")
+    assert said in str(execution.error)
+    assert hook is not broken or CHECKED[run_id] == times
+    assert told(events, "policy_decision", "policy", "action") == [("hook", "deny")]
+
+
+async def test_a_hook_that_never_answers_forbids_in_time(address: str) -> None:
+    number = order()
+    engine = PolicyEngine(hooks=[slow], timeout_seconds=0.5, max_attempts=1)
+    script = turns(call(("refund", {"order": number})), say("Then not."))
+    async with stage(address, script, tools=[refund], policy_engine=engine) as at:
+        done = await at.run(desk(), message="Pay!")
+    GATE.set()
+    assert (done.status, RAN[number]) == ("completed", 0)
+    assert str(done.tool_executions[0].error).startswith("PolicyFailed: ")
+
+
+# Guardrails: a message, an answer or an output that says BLOCK is blocked, one that says AGAIN is asked for again
+
+
+def verdict(request: GuardrailRequest) -> GuardrailResult | None:
+    CHECKED[f"{request.run_id} {request.stage}"] += 1
+    said = request.text + "".join(each.arguments for each in request.tool_calls)
+    if "BLOCK" in said:
+        return block("no such words")
+    return rewrite("say it nicely") if "AGAIN" in said else None
+
+
+def in_thread(request: GuardrailRequest) -> GuardrailResult | None:
+    return verdict(request)
+
+
+async def in_loop(request: GuardrailRequest) -> GuardrailResult | None:
+    await asyncio.sleep(0)
+    return verdict(request) or passed()
+
+
+ON_INPUT = guardrail(on="input", name="on_input")(in_thread)
+ON_ANSWER = guardrail(on="answer", name="on_answer")(in_loop)
+ON_OUTPUT = guardrail(on="output", name="on_output")(in_thread)
+GUARDED = {"input": ON_INPUT, "answer": ON_ANSWER, "output": ON_OUTPUT}
+
+
+async def guarded(at: Stage, stage_name: str, message: str = "Hello", **fields: Any) -> tuple[RunResult, list[Event]]:
+    """Run an agent with the guardrail of one stage."""
+    agent = desk(guardrails=[GUARDED[stage_name].spec], **fields)
+    done = await at.run(agent, run_id := f"guarded-{uuid.uuid4().hex[:12]}", message=message)
+    events = await folded(at, run_id)
+    assert len(told(events, "guardrail_checked", "stage")) == CHECKED[f"{run_id} {stage_name}"]
+    return done, events
+
+
+CASES: list[tuple[str, str, list[str], str, list[str], int]] = [
+    ("input", "Hello", ["Hi."], "completed", ["pass"], 1),
+    ("input", "BLOCK", ["Hi."], "GuardrailBlocked", ["block"], 0),
+    ("input", "AGAIN", ["Hi."], "GuardrailBlocked", ["rewrite"], 0),
+    ("answer", "Hello", ["Hi."], "completed", ["pass"], 1),
+    ("answer", "Hello", ["BLOCK"], "GuardrailBlocked", ["block"], 1),
+    ("answer", "Hello", ["AGAIN", "Hi."], "completed", ["rewrite", "pass"], 2),
+    ("answer", "Hello", ["AGAIN", "AGAIN", "Hi."], "completed", ["rewrite", "rewrite", "pass"], 3),
+    ("answer", "Hello", ["AGAIN"], "GuardrailBlocked", ["rewrite", "rewrite", "rewrite"], 3),
+    ("output", "Hello", ["Hi."], "completed", ["pass"], 1),
+    ("output", "Hello", ["BLOCK"], "GuardrailBlocked", ["block"], 1),
+    ("output", "Hello", ["AGAIN", "Hi."], "completed", ["rewrite", "pass"], 2),
+    ("output", "Hello", ["AGAIN"], "GuardrailBlocked", ["rewrite", "rewrite", "rewrite"], 3),
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "message", "answers", "ends", "verdicts", "asked"),
+    CASES,
+    ids=[f"{c[0]}-{c[1]}-{'-'.join(c[2])}" for c in CASES],
+)
+async def test_a_guardrail_lets_pass_has_it_said_again_or_blocks(
+    address: str, where: str, message: str, answers: list[str], ends: str, verdicts: list[str], asked: int
+) -> None:
+    async with stage(address, turns(*map(say, answers)), [desk(guardrails=GUARDED.values())]) as at:
+        done, events = await guarded(at, where, message)
+    assert ends == (done.error.type if done.error else done.status)
+    assert at.model.hits == asked
+    assert told(events, "guardrail_checked", "stage", "guardrail", "action") == [
+        (where, f"on_{where}", each) for each in verdicts
+    ]
+    if done.status == "completed":
+        assert done.final_text == "Hi."
+    if "rewrite" in verdicts and asked > 1:
+        assert "say it nicely" in at.model.requests[1].last_text
+
+
+async def test_no_tool_of_an_answer_starts_before_its_guardrails_have_ended(address: str) -> None:
+    bad, good = order("AGAIN"), order()
+    script = turns(
+        call(("refund", {"order": bad}), ("refund", {"order": good})), call(("refund", {"order": good})), say("Done.")
+    )
+    async with stage(address, script, [agent := desk(guardrails=[ON_ANSWER])]) as at:
+        run = await at.start(agent, message="Pay!")
+        done = await result(run)
+        history = await run.fetch_history()
+        events = await folded(at, run.id)
+    assert (done.status, RAN[bad], RAN[good]) == ("completed", 0, 1)
+    assert names(history) == [
+        *("agent.load", "model.call", "guardrail.check"),
+        *("model.call", "guardrail.check", "refund", "model.call", "guardrail.check"),
+    ]
+    open_checks = 0
+    for each in history.events:
+        if each.event_type == Kind.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            name = each.activity_task_scheduled_event_attributes.activity_type.name
+            open_checks += name == "guardrail.check"
+            assert name != "refund" or not open_checks
+        elif each.event_type == Kind.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            open_checks = 0
+    assert set(at.model.requests[1].tool_results.values()) == {"Error (GuardrailRewrite): say it nicely"}
+    assert [each.type for each in events].index("guardrail_checked") < [each.type for each in events].index(
+        "tool_called"
+    )
+
+
+async def test_a_message_that_comes_later_is_checked_before_the_model_sees_it(address: str) -> None:
+    async with stage(address, turns(say("Hi.")), [desk(guardrails=[ON_INPUT])]) as at:
+        runs = AsyncClient(temporal=at.client, task_queue=at.task_queue).runs
+        done = await at.run("desk", run_id := f"later-{uuid.uuid4().hex}", message="Hello")
+        assert done.status == "completed"
+        await runs.append_message(run_id, "BLOCK")
+        blocked = await result(at.client.get_workflow_handle(run_id))
+        assert blocked.error is not None
+        assert blocked.error.type == "GuardrailBlocked"
+        await runs.resume_run(run_id)
+        again = await result(at.client.get_workflow_handle(run_id))
+        assert again.error == blocked.error
+        assert at.model.hits == 1
+        fork = await runs.fork(run_id, message="Hello again")
+        assert (await result(at.client.get_workflow_handle(fork.id))).error == blocked.error
+        await folded(at, run_id)
+
+
+@guardrail(on="answer", max_attempts=2)
+def falls_over(request: GuardrailRequest) -> GuardrailResult | None:
+    """Raise, always."""
+    CHECKED[request.run_id] += 1
+    raise RuntimeError("no such model")
+
+
+async def test_a_guardrail_that_cannot_be_asked_lets_nothing_pass(address: str) -> None:
+    number = order()
+    script = turns(call(("refund", {"order": number})), say("Done."))
+    async with stage(address, script, [desk(guardrails=[falls_over])]) as at:
+        done = await at.run("desk", run_id := f"falls-{number}", message="Pay!")
+        await folded(at, run_id)
+    assert (done.status, RAN[number], CHECKED[run_id]) == ("failed", 0, 2)
+    assert done.error is not None
+    assert done.error.type == "GuardrailFailed"
+    assert done.error.message == "guardrail falls_over raised RuntimeError: no such model"
+
+
+async def test_a_guardrail_that_the_worker_lacks_is_an_error_at_the_start(address: str) -> None:
+    async with stage(address, turns(say("Hi."))) as at:
+        done = await at.run(Agent(name="a", model=MODEL, guardrails=["nobody"]), message="Hello")
+    assert done.error is not None
+    assert "no guardrail named 'nobody'" in done.error.message
+    assert at.model.hits == 0
+
+
+async def test_structure_comes_first_and_the_output_guardrail_sees_the_json(address: str) -> None:
+    seen: list[Any] = []
+
+    @guardrail(on="output", name=f"sees_{uuid.uuid4().hex}")
+    def sees(request: GuardrailRequest) -> GuardrailResult | None:
+        seen.append(request.output)
+        return rewrite("too low") if request.output["score"] < 5 else None
+
+    schema: dict[str, Any] = {"type": "object", "required": ["score"], "properties": {"score": {"type": "integer"}}}
+    script = turns(say("no idea"), say(json.dumps({"score": 3})), say(json.dumps({"score": 7})))
+    agent = Agent(name="judge", model=MODEL, output_schema=schema, guardrails=[sees])
+    async with stage(address, script, [agent]) as at:
+        done = await at.run("judge", run_id := f"judge-{uuid.uuid4().hex}", message="Judge!")
+        await folded(at, run_id)
+    assert (done.status, done.output) == ("completed", {"score": 7})
+    assert seen == [{"score": 3}, {"score": 7}]
+
+
+async def test_many_links_keep_what_was_checked_and_what_was_said(address: str) -> None:
+    number, steps = order(), 9
+
+    def script(request: ChatRequest) -> Reply:
+        if request.turn >= steps:
+            return say("Done.")
+        text = "AGAIN" if request.turn % 3 == 1 else ""
+        return call(("refund", {"order": number + ("" if request.turn % 2 else "bad")}), text=text)
+
+    engine = PolicyEngine(hooks=[ends_badly])
+    agent = desk(guardrails=[ON_ANSWER, ON_OUTPUT, ON_INPUT])
+    async with stage(address, script, [agent], policy_engine=engine, continue_after_events=20) as at:
+        done = await at.run("desk", run_id := f"links-{number}", message="Pay!")
+        events = await folded(at, run_id)
+    assert done.status == "completed"
+    assert (RAN[number], RAN[number + "bad"]) == (2, 0)
+    actions = Counter(each for (each,) in told(events, "guardrail_checked", "action"))
+    assert actions == {"pass": 1 + 6 + 1 + 1, "rewrite": 3}
+    assert len(told(events, "policy_decision", "rule")) == 4
+    assert len([each for each in events if each.type == "run_continued"]) >= 2
+
+
+def ends_badly(request: PolicyRequest) -> PolicyDecision | None:
+    return PolicyDecision(action="deny") if request.arguments["order"].endswith("bad") else None
+
+
+@pytest.mark.parametrize("how", ["interrupt", "cancel"])
+async def test_a_run_stopped_in_a_check_goes_on_with_it_and_calls_each_tool_once(address: str, how: str) -> None:
+    number, gate, begun = order(), asyncio.Event(), Counter[str]()
+
+    @guardrail(on="answer", name=f"waits_{number}")
+    async def waits(request: GuardrailRequest) -> GuardrailResult | None:
+        begun["check"] += 1
+        while not gate.is_set() and request.tool_calls:
+            await asyncio.sleep(0.01)
+        return None
+
+    script = turns(call(("refund", {"order": number})), say("Done."))
+    async with stage(address, script, [desk(guardrails=[waits])]) as at:
+        runs = AsyncClient(temporal=at.client, task_queue=at.task_queue).runs
+        run = await at.start("desk", f"stopped-{number}", message="Pay!")
+        await until(lambda: begun["check"] == 1)
+        await (runs.interrupt(run.id) if how == "interrupt" else runs.cancel(run.id))
+        async with asyncio.timeout(30):
+            while not (await runs.status(run.id)).closed:
+                await asyncio.sleep(0.02)
+        assert RAN[number] == 0
+        gate.set()
+        await runs.resume_run(run.id)
+        done = await result(at.client.get_workflow_handle(run.id))
+        _, events = await timeline(at.client, run.id)
+    assert (done.status, RAN[number], at.model.hits) == ("completed", 1, 2)
+    assert begun["check"] == 3
+    assert [each.type for each in events if each.type.startswith("tool")] == ["tool_called", "tool_completed"]

@@ -41,6 +41,12 @@ def _is_busy(play: Play, request: ChatRequest) -> Reply:
     return call(("note", {"key": play.key}))
 
 
+def _is_away(play: Play, request: ChatRequest) -> Reply:
+    if len(play.asked) == 1:
+        return fail(503, headers={"retry-after": "0.05"})
+    return call(("note", {"key": play.key}))
+
+
 def _refuses_once(play: Play, request: ChatRequest) -> Reply:
     return fail(400, message="what is this?") if len(play.asked) == 2 else done(play, request)
 
@@ -63,6 +69,7 @@ LINES: dict[str, tuple[Line, ...]] = {
     "approval": (calls("pay"), done),
     "answer": (lambda play, request: call(("ask_user", {"question": "Which?"})), done),
     "resting": (lambda play, request: call(("sleep", {"seconds": 5_000_000})), done),
+    "parked": (_is_away, done),
     "paused": (calls("hold"), done),
     "paused-approval": (calls("pay"), done),
     "between": (calls("pay"), done),
@@ -170,6 +177,8 @@ async def scene(at: Stage, state: str, seconds: float = SOON) -> AsyncIterator[S
             made = await _unserved(at, state, play, stack)
         elif state == "between":
             made = await _between(at, play, stack)
+        elif state == "parked":
+            made = await _parked(at, play, stack)
         else:
             agent = "short" if state == "degraded" else "player"
             made = Scene(at, state, play, await at.start(agent, run_id=play.key, message=play.key))
@@ -239,6 +248,15 @@ async def _between(at: Stage, play: Play, stack: AsyncExitStack) -> Scene:
     for _ in range(40):
         await made.run.signal("resume")
     await made.pending(lambda each: each.activity_type.name == "agent.load")
+    return made
+
+
+async def _parked(at: Stage, play: Play, stack: AsyncExitStack) -> Scene:
+    """Let a run rest since its model is out, at a worker whose breaker opens with the first failure."""
+    own = _apart(at, breaker_failures=1, breaker_seconds=play.seconds)
+    await _serve(own, stack)
+    made = Scene(own, "parked", play, await own.start("player", run_id=play.key, message=play.key))
+    await made.shown("waiting")
     return made
 
 

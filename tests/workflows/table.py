@@ -62,6 +62,12 @@ OPEN = {
     "resting": State(
         "resting", "waiting", (*_ASKED, "tool_called"), rest=("user_added_message", "tool_completed", *END)
     ),
+    "parked": State(
+        "resting, since its model is out",
+        "waiting",
+        (*_BEGUN, "model_call_exception"),
+        rest=("model_called", "model_completed", *CALL, *END),
+    ),
     "paused": State("paused", "paused", (*_ASKED, "tool_called", "paused", "tool_completed"), rest=("resumed", *END)),
     "paused-approval": State(
         "paused, with an approval open",

@@ -139,8 +139,9 @@ async def _act(at: Scene, action: str, word: str) -> None:
     at.taken = word.partition(",")[0] in ("approved", "denied", "answered", "wakes")
     if action == "query":
         assert answer["status"] == ("running" if word == "later" else word)
-        waits = {"approval": ["approval"], "paused-approval": ["approval"], "answer": ["answer"], "resting": ["timer"]}
-        assert [each["kind"] for each in answer["waiting_for"]] == waits.get(at.state, [])
+        waits = {"paused-approval": "approval", "resting": "timer", "parked": "model"}
+        kinds = [waits.get(at.state, at.state)] if at.state in (*waits, "approval", "answer") else []
+        assert [each["kind"] for each in answer["waiting_for"]] == kinds
     if action == "describe":
         assert answer.status == word
     if word == "joined":

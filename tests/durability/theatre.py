@@ -150,7 +150,7 @@ class Theatre:
     def handle(self) -> WorkflowHandle[Any, Any]:
         return self.client.get_workflow_handle(self.run_id)
 
-    async def start(self, message: str = "Go", agent: str = AGENT.name) -> None:
+    async def start(self, message: str = "Go", agent: str | dict[str, Any] = AGENT.name) -> None:
         """Start a worker and the run, with the workflow task timeout that the product's client sets."""
         await self.replace_worker()
         await self._standby

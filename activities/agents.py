@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from holdfast import wire
 from holdfast.activities import mcp_tools, schemas
 from holdfast.activities.goals import render
-from holdfast.activities.guard import run_key
+from holdfast.activities.keys import run_key
 from holdfast.activities.mcp_pool import McpPool
 from holdfast.activities.past import Past
 from holdfast.activities.transcripts import TranscriptCache
@@ -29,7 +29,7 @@ from holdfast.bounds import (
     json_size,
     to_json,
 )
-from holdfast.calls import LoadAgent, LoadedAgent
+from holdfast.calls import LoadAgent, LoadedAgent, RunContext
 from holdfast.content import Content, content_form, says_something, with_text
 from holdfast.errors import AgentNotFound, DefinitionError, HoldfastError, InputInvalid
 from holdfast.guardrails import GuardrailSpec
@@ -80,6 +80,8 @@ class AgentActivities:
             else:
                 loaded = await self._reload(request, request.after, pinned=call.pinned)
             check_context(loaded, request.metadata)
+            if request.after is None:
+                self._cache.held(run_key(activity.info())).context = context_of(loaded.agent, request)
             return loaded.model_dump(mode="json")
         except HoldfastError as error:
             raise ApplicationError(cut(str(error)), type=type(error).__name__, non_retryable=True) from None
@@ -177,11 +179,19 @@ class AgentActivities:
         return self._agents[name]
 
 
+def context_of(agent: Agent, request: RunRequest) -> RunContext:
+    """Return what the tools of a run that goes on from nothing may know of it, as the run itself would say."""
+    metadata, lineage = request.metadata, request.lineage
+    if lineage is None:
+        return RunContext(agent=agent.name, agent_path=agent.name, metadata=metadata)
+    return RunContext(agent=agent.name, agent_depth=lineage.depth, agent_path=lineage.path, metadata=metadata)
+
+
 def check_context(loaded: LoadedAgent, metadata: dict[str, Any]) -> None:
     """Raise InputInvalid for metadata of which policies may know more than every link can hand on."""
     size = json_size(loaded.context_of(metadata))
     if size > CONTEXT_MAX_BYTES:
-        told = f"has {size:,} bytes that policies and guardrails may know of; at most {CONTEXT_MAX_BYTES:,} are taken"
+        told = f"has {size:,} bytes that policies, guardrails or secrets need; at most {CONTEXT_MAX_BYTES:,} are taken"
         raise InputInvalid({"metadata": told})
 
 

@@ -20,9 +20,9 @@ from temporalio.worker import (
 
 from holdfast import ids, wire
 from holdfast.activities.failures import failure, recorded
+from holdfast.activities.inside import Inside, Insides
+from holdfast.activities.keys import run_key
 from holdfast.activities.log import get_logger
-from holdfast.activities.secrets import Scrubber
-from holdfast.activities.transcripts import RunKey, TranscriptCache
 from holdfast.mcp import server_of
 
 BEAT_SECONDS = 0.4
@@ -33,18 +33,14 @@ class Guard(Interceptor):
     """Guards the activities named, and leaves those of other people alone."""
 
     def __init__(
-        self,
-        names: Collection[str],
-        tools: Collection[str],
-        scrub: Scrubber,
-        cache: TranscriptCache,
-        mcp_servers: Collection[str] = (),
+        self, names: Collection[str], tools: Collection[str], insides: Insides, mcp_servers: Collection[str] = ()
     ) -> None:
         self.names = frozenset(names) | frozenset(tools)
         self.tools = frozenset(tools)
         self.mcp_servers = frozenset(mcp_servers)
-        self.scrub = scrub
-        self.cache = cache
+        self.scrub = insides.scrub
+        self.cache = insides.cache
+        self.insides = insides
         _ours.update(self.names)
         _our_servers.update(self.mcp_servers)
         logging.getLogger("temporalio.activity").addFilter(_not_told_already)
@@ -117,6 +113,14 @@ def heart() -> Heart:
     return _hearts[activity.info().task_token]
 
 
+_insides: dict[bytes, Inside] = {}
+
+
+def inside() -> Inside:
+    """Return what the tool that runs here may know, and what it is given."""
+    return _insides[activity.info().task_token]
+
+
 class _Guarded(ActivityInboundInterceptor):
     def __init__(self, next: ActivityInboundInterceptor, guard: Guard) -> None:
         super().__init__(next)
@@ -134,6 +138,8 @@ class _Guarded(ActivityInboundInterceptor):
         try:
             began = time.perf_counter()
             with structlog.contextvars.bound_contextvars(**names):
+                if info.activity_type in self._guard.tools:
+                    _insides[info.task_token] = await self._guard.insides.prepare()
                 result = await super().execute_activity(input)
             if self._guard.is_tool(info):
                 _log.info("tool.called", latency_ms=round((time.perf_counter() - began) * 1000, 1), **names)
@@ -156,16 +162,12 @@ class _Guarded(ActivityInboundInterceptor):
         finally:
             self._heart.stop()
             _hearts.pop(info.task_token, None)
+            _insides.pop(info.task_token, None)
 
 
 def is_mcp_call(info: activity.Info, servers: frozenset[str]) -> bool:
     """Say whether an activity is a run's call of a tool of one of these MCP servers."""
     return info.workflow_type == wire.AGENT_RUN and server_of(info.activity_type) in servers
-
-
-def run_key(info: activity.Info) -> RunKey:
-    """Return the key of the run that an activity belongs to."""
-    return info.workflow_id or "", info.workflow_run_id or ""
 
 
 def _log_names(info: activity.Info, args: Sequence[Any], guard: Guard) -> dict[str, Any]:

@@ -8,25 +8,27 @@ from typing import Any
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
+from temporalio.client import Client
 from temporalio.service import RPCError
 
 from holdfast import wire
 from holdfast.activities.failures import failure
-from holdfast.activities.guard import run_key
+from holdfast.activities.keys import run_key
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
-from holdfast.calls import Compact, GuardrailCheck, ModelCall, Page, PolicyCheck
+from holdfast.calls import Compact, GuardrailCheck, ModelCall, Page, PolicyCheck, RunContext
 
 
 class Memory:
     """The memory of the run that an activity belongs to, for the time of one attempt."""
 
-    def __init__(self, cache: TranscriptCache) -> None:
+    def __init__(self, cache: TranscriptCache, client: Client | None = None) -> None:
         info = activity.info()
         self.key = run_key(info)
         self.held = cache.held(self.key)
         self._cache = cache
-        self._run = activity.client().get_workflow_handle(self.key[0], run_id=self.key[1])
+        self._client = client or activity.client()
+        self._run = self._client.get_workflow_handle(self.key[0], run_id=self.key[1])
         self._has_moved_here = info.attempt > 1 and self.held.agent is None
 
     async def agent(self) -> Agent:
@@ -35,6 +37,15 @@ class Memory:
         if agent is None:
             agent = self.held.agent = Agent.model_validate(await self._ask(wire.AGENT))
         return agent
+
+    async def context(self) -> RunContext:
+        """Return what a tool may know of the run; nothing of a workflow that is none of ours."""
+        context = self.held.context
+        if context is None:
+            ours = activity.info().workflow_type == wire.AGENT_RUN
+            context = self.held.context = RunContext.model_validate(await self._ask(wire.CONTEXT) if ours else {})
+            self._cache.count(self.key)
+        return context
 
     async def messages(self, call: ModelCall | Compact | PolicyCheck | GuardrailCheck) -> list[dict[str, Any]]:
         """Return the messages that a call refers to; a retryable failure where the run has others."""
@@ -80,8 +91,8 @@ class Memory:
     async def _forget_the_dead(self) -> None:
         """Let queries go to any worker at once: the server would first wait a second for the one that had the run."""
         request = ResetStickyTaskQueueRequest(
-            namespace=activity.client().namespace,
+            namespace=self._client.namespace,
             execution=WorkflowExecution(workflow_id=self.key[0], run_id=self.key[1]),
         )
         with contextlib.suppress(RPCError):  # refused or not, the query comes next, and waits that second
-            await activity.client().workflow_service.reset_sticky_task_queue(request)
+            await self._client.workflow_service.reset_sticky_task_queue(request)

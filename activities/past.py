@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError
 
 from holdfast import wire
 from holdfast.activities.failures import failure
-from holdfast.activities.guard import run_key
+from holdfast.activities.keys import run_key
 from holdfast.activities.transcripts import Held, TranscriptCache
 from holdfast.bounds import RESTORE_MAX_BYTES, cut, json_size
 from holdfast.calls import LoadedAgent, Restore, Restored

@@ -6,17 +6,27 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from threading import Lock
 from typing import Any
 
 _NAMED_SECRET = re.compile(r"(API_?KEY|_KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
-_SHORTEST = 8
+SECRET_VARIABLE = "HOLDFAST_SECRET_"  # noqa: S105 - of a name
+"""What the names of environment variables begin with that hold tools' secrets."""
+SHORTEST = 8
+"""Characters; what is shorter is taken for no secret, and would be found in any text."""
+_MOST_LEARNT = 500
 _TELLING = 4
 """Characters of a secret's beginning that would say something of it."""
 
 
+_learnt: dict[str, str] = {}
+"""Form of a secret → its handle: those that tools were given, the latest last."""
+_learning = Lock()
+
+
 def names_secret(variable: str) -> bool:
     """Say whether an environment variable's name tells that it holds a secret."""
-    return _NAMED_SECRET.search(variable) is not None
+    return variable.startswith(SECRET_VARIABLE) or _NAMED_SECRET.search(variable) is not None
 
 
 class Scrubber:
@@ -24,7 +34,7 @@ class Scrubber:
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self._names = {
-            form: name for name, value in secrets.items() if len(value) >= _SHORTEST for form in _forms(value)
+            form: name for name, value in secrets.items() if len(value) >= SHORTEST for form in _forms(value)
         }
         longest_first = sorted(self._names, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if self._names else None
@@ -37,8 +47,20 @@ class Scrubber:
         named = {name: value for name, value in os.environ.items() if names_secret(name)}
         return cls({**named, **dict(more)})
 
+    def learn(self, name: str, value: str) -> None:
+        """Know one more secret from now on, in every scrubber of this process; the latest 500 are."""
+        with _learning:
+            for form in sorted(_forms(value), key=len):
+                _learnt.pop(form, None)
+                _learnt[form] = name
+            while len(_learnt) > _MOST_LEARNT:
+                _learnt.pop(next(iter(_learnt)))
+
     def text(self, text: str) -> str:
         """Return a text without secrets."""
+        for form, name in reversed(tuple(_learnt.items())):
+            if form in text:
+                text = text.replace(form, f"[secret {name}]")
         if self._pattern is None:
             return text
         return self._pattern.sub(lambda found: f"[secret {self._names[found.group()]}]", text)
@@ -55,7 +77,7 @@ class Scrubber:
 
     def json(self, value: Any) -> Any:
         """Return JSON data without secrets, in keys as well."""
-        if self._pattern is None:
+        if self._pattern is None and not _learnt:
             return value
         if isinstance(value, str):
             return self.text(value)

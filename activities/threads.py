@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from holdfast import ids, wire
 from holdfast.activities.failures import failure
-from holdfast.activities.guard import run_key
+from holdfast.activities.keys import run_key
 from holdfast.activities.past import Past, piece_of
 from holdfast.activities.transcripts import Held, TranscriptCache
 from holdfast.bounds import CONTINUE_AFTER_BYTES, CONTINUE_AFTER_EVENTS, cut, summary

@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 
 from holdfast import ids
 from holdfast.activities.failures import failure, text_of
-from holdfast.activities.guard import heart
+from holdfast.activities.guard import heart, inside
 from holdfast.activities.loops import ToolLoops
 from holdfast.activities.outputs import recordable
 from holdfast.activities.secrets import Scrubber
@@ -71,6 +71,8 @@ def _bound(tool: Tool[..., Any], arguments: Any, scrub: Scrubber) -> dict[str, A
         bound = tool.arguments.validate({} if arguments is None else arguments)
     except InputInvalid as error:
         raise failure("ToolArgumentsInvalid", scrub.text(str(error)), retryable=False) from None
+    if tool.arguments.secrets:
+        bound |= inside().secrets
     if tool.arguments.context_name is not None:
         bound[tool.arguments.context_name] = _context(scrub)
     return bound
@@ -93,6 +95,7 @@ def _context(scrub: Scrubber) -> ToolContext:
         attempt=info.attempt,
         idempotency_key=ids.idempotency_key(run_id, info.activity_id),
         last_heartbeat=tuple(info.heartbeat_details),
+        _about=inside().about,
         _beat=beat,
         _cancelled=activity.is_cancelled,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from holdfast.agent import Agent
 from holdfast.bounds import canonical_json, json_size
+from holdfast.calls import RunContext
 from holdfast.carried import Reference
 from holdfast.message import chain, told_by_tool, tool_message, tool_text
 
@@ -26,6 +27,8 @@ class Held:
         self.outputs: dict[str, str] = {}
         self._agent: Agent | None = None
         self._agent_bytes = 0
+        self._context: RunContext | None = None
+        self._context_bytes = 0
         self._message_bytes = 0
         self._output_bytes = 0
         self._digests: list[str] = []
@@ -33,8 +36,8 @@ class Held:
 
     @property
     def size(self) -> int:
-        """Bytes of its agent, messages and outputs."""
-        return self._agent_bytes + self._message_bytes + self._output_bytes
+        """Bytes of its agent, context, messages and outputs."""
+        return self._agent_bytes + self._context_bytes + self._message_bytes + self._output_bytes
 
     @property
     def reference(self) -> Reference:
@@ -50,6 +53,16 @@ class Held:
     def agent(self, agent: Agent) -> None:
         self._agent = agent
         self._agent_bytes = json_size(agent.wire())
+
+    @property
+    def context(self) -> RunContext | None:
+        """What the run's tools may know of it, once this process does."""
+        return self._context
+
+    @context.setter
+    def context(self, context: RunContext) -> None:
+        self._context = context
+        self._context_bytes = json_size(context.wire())
 
     def append(self, message: dict[str, Any]) -> None:
         """Add the next message."""

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from holdfast.policy import Match, Policy, PolicyRule
     from holdfast.request import RunRequest
     from holdfast.run import RunResult, Source, SubagentExecution, ToolExecution
+    from holdfast.secrets import Secret, SecretRequest
     from holdfast.subagents import Join, Subagent
     from holdfast.tools import Tool, ToolContext, ToolSpec, tool
     from holdfast.worker import HoldfastPlugin, Runner, RunnerConfig, Settings
@@ -92,6 +93,8 @@ _WHERE = {
     "RunSummary": "client",
     "Runner": "worker",
     "RunnerConfig": "worker",
+    "Secret": "secrets",
+    "SecretRequest": "secrets",
     "ServerError": "errors",
     "ServerUnavailable": "errors",
     "Settings": "worker",
@@ -158,6 +161,8 @@ __all__ = [
     "RunSummary",
     "Runner",
     "RunnerConfig",
+    "Secret",
+    "SecretRequest",
     "ServerError",
     "ServerUnavailable",
     "Settings",

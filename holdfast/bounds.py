@@ -118,6 +118,11 @@ def json_size(value: Any) -> int:
     return len(to_json(value).encode())
 
 
+def is_small(value: Any) -> bool:
+    """Say whether each link of a run may repeat a value; what is larger stands in the first link only."""
+    return json_size(value) <= REPEATED_MAX_BYTES
+
+
 def cut(text: str, max_bytes: int = ERROR_MAX_BYTES) -> str:
     """Shorten a text to max_bytes, the note of its whole size included; characters are never split."""
     if len(text) <= max_bytes // 4:

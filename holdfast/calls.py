@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from holdfast.agent import Agent, ModelSettings
 from holdfast.bounds import CONTINUE_AFTER_BYTES, CONTINUE_AFTER_EVENTS, TOOL_OUTPUT_MAX_CHARS
@@ -45,11 +45,22 @@ class LoadedAgent(Data):
     """Events and bytes of one link, after which the run continues as new; the worker's setting when it began."""
 
     def context_of(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Return what may be known of a run's metadata: by rules what they name, by hooks and guardrails all of it."""
-        if self.policy_hooks or self.agent.guardrails:
+        """Return what each link must know of the metadata: what rules name, or all for hooks, guardrails and secrets."""
+        if self.policy_hooks or self.agent.guardrails or any(spec.secrets for spec in self.agent.tool_specs):
             return metadata
         policies = [policy for policy in (self.policy, self.agent.policy) if policy is not None]
         return {name: value for policy in policies for name, value in policy.context_of(metadata).items()}
+
+
+class RunContext(Data):
+    """The answer to the query `context`: what a tool's call may know of its run."""
+
+    agent: str = ""
+    agent_depth: int = 0
+    """0 for a run that nobody called."""
+    agent_path: str = ""
+    metadata: dict[str, JsonValue] | None = Field(default_factory=dict)
+    """None where it was too large to stand in every link, and this is not the run's first."""
 
 
 class LoadAgent(Data):

@@ -142,6 +142,8 @@ class Carried(Data):
     """Of the messages to restore; None where only the closed link's history can tell."""
     pushed: tuple[Pushed, ...] = ()
     """Those of the messages that no activity can have fed to a worker's cache."""
+    metadata_left: bool = False
+    """Whether the run's metadata was too large to be handed on."""
     boundary: str | None = None
     """The mark that this link put around what tools returned; the next one has its own."""
     inbox: int = 0

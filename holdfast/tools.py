@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_type_hints, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 import docstring_parser
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, create_model, model_validator
@@ -16,6 +28,10 @@ from pydantic_core import PydanticUndefined, core_schema
 from holdfast import wire
 from holdfast.data import Data
 from holdfast.errors import DefinitionError, InputInvalid, field_errors
+from holdfast.secrets import Secret
+
+if TYPE_CHECKING:
+    from holdfast.calls import RunContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +70,8 @@ class ToolSpec(Data):
     """Seconds that a call elsewhere waits for a worker to take it, each attempt anew; then the model is told."""
     max_concurrent: int | None = Field(default=None, ge=1, le=1000)
     """Calls under way at once on one worker, all runs together; those beyond it wait on the server."""
+    secrets: tuple[str, ...] = ()
+    """Handles of the secrets that the worker gives to its function."""
     builtin: Builtin | None = None
     """Set for the tools that the run itself carries out: a question to a person, a rest."""
     mcp_server: str | None = None
@@ -96,6 +114,7 @@ class ToolContext:
     """The same for every attempt of one call: hand it to whatever must not happen twice."""
     last_heartbeat: tuple[Any, ...] = ()
     """What an earlier attempt last gave to `heartbeat`: where to go on from."""
+    _about: Callable[[], RunContext] | None = field(default=None, repr=False, compare=False)
     _beat: Callable[..., None] | None = field(default=None, repr=False, compare=False)
     _cancelled: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
@@ -103,6 +122,20 @@ class ToolContext:
         """Record at most 64 KB of JSON that a later attempt finds in `last_heartbeat`; liveness needs no call."""
         if self._beat is not None:
             self._beat(*details)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The run's metadata, as whoever started it gave it. RuntimeError where it is larger than 16 KB and the run has
+        many links: only its first then knows it, unless a tool takes a secret."""
+        known = self._about().metadata if self._about is not None else {}
+        if known is None:
+            raise RuntimeError("the run's metadata is too large to be known in this link of the run")
+        return dict(known)
+
+    @property
+    def agent_name(self) -> str:
+        """The name of the agent that called the tool."""
+        return self._about().agent if self._about is not None else ""
 
     @property
     def cancelled(self) -> bool:
@@ -146,6 +179,8 @@ class Arguments:
     model: type[BaseModel]
     names: tuple[str, ...]
     context_name: str | None
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Parameter → the handle of its secret."""
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -210,6 +245,7 @@ def tool(
                 effect=effect,
                 max_attempts=max_attempts,
                 requires_approval=requires_approval,
+                secrets=tuple(dict.fromkeys(arguments.secrets.values())),
             )
         except ValidationError as error:
             raise DefinitionError(f"tool {name or function.__name__!r}: {InputInvalid(field_errors(error))}") from None
@@ -230,6 +266,7 @@ def _read_arguments(function: Callable[..., Any], documented: docstring_parser.D
     described = {each.arg_name: each.description for each in documented.params}
     fields: dict[str, Any] = {}
     names: list[str] = []
+    secrets: dict[str, str] = {}
     context_name = None
     for parameter in signature.parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -241,6 +278,12 @@ def _read_arguments(function: Callable[..., Any], documented: docstring_parser.D
                 raise DefinitionError(f"{where}: only one parameter can be a ToolContext")
             context_name = parameter.name
             continue
+        handle = _secret_of(hints[parameter.name])
+        if handle is not None:
+            if get_args(hints[parameter.name])[0] is not str:
+                raise DefinitionError(f"{where}: parameter {parameter.name!r}: a secret is a str")
+            secrets[parameter.name] = handle
+            continue
         told: dict[str, Any] = {"description": described[parameter.name]} if described.get(parameter.name) else {}
         if isinstance(parameter.default, FieldInfo):
             raise DefinitionError(f"{where}: write {parameter.name}: Annotated[…, Field(…)] = default")
@@ -249,11 +292,17 @@ def _read_arguments(function: Callable[..., Any], documented: docstring_parser.D
         names.append(parameter.name)
     try:
         model = create_model(where, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
-        arguments = Arguments(model, tuple(names), context_name)
+        arguments = Arguments(model, tuple(names), context_name, secrets)
         _ = arguments.schema
     except Exception as error:  # noqa: BLE001 - whatever pydantic finds wrong with a type is the author's to read
         raise DefinitionError(f"{where}: a parameter's type has no JSON form: {error}") from None
     return arguments
+
+
+def _secret_of(hint: Any) -> str | None:
+    """Return the handle of the secret that a parameter's type asks for."""
+    marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((each.name for each in marks if isinstance(each, Secret)), None)
 
 
 def _without_titles(schema: Any, inside_properties: bool = False) -> Any:

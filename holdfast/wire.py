@@ -25,6 +25,7 @@ THREAD_TURN = "thread_turn"
 STATUS = "status"
 TRANSCRIPT = "transcript"
 AGENT = "agent"
+CONTEXT = "context"
 
 AGENT_LOAD = "agent.load"
 AGENT_LIST_ACTIVITY = "agent.list"

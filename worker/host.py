@@ -169,7 +169,7 @@ def _settings(task_queue: str | None) -> Settings:
     """Read the settings, and let logs go where they say."""
     settings = read_settings(**({"task_queue": task_queue} if task_queue else {}))
     form = settings.telemetry if settings.telemetry in ("console", "json") else settings.log_format
-    logs.configure(form, settings.log_level, settings.secrets)
+    logs.configure(form, settings.log_level, settings.known_secrets)
     logs.forward_native()
     return settings
 

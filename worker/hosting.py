@@ -20,6 +20,7 @@ from holdfast.guardrails import Guardrail
 from holdfast.hooks import PolicyEngine
 from holdfast.mcp import McpServer
 from holdfast.policy import Policy
+from holdfast.secrets import SecretResolver
 from holdfast.tools import Tool
 from holdfast.worker.build import Serving, make_worker
 from holdfast.worker.plugin import HoldfastPlugin
@@ -46,6 +47,7 @@ class Hosting:
     settings: Settings
     complete: Complete | None
     policy_engine: Policy | PolicyEngine | None = None
+    secrets: SecretResolver | None = None
     workers: dict[Place, tuple[Parts, Serving]] = field(default_factory=dict)
     threads: Serving | None = None
     """The worker of threads, once one is used."""
@@ -95,8 +97,8 @@ class Hosting:
         await asyncio.gather(*(self._release(place) for place in list(self.workers)), *others)
 
     @property
-    def _told(self) -> tuple[Settings, Complete | None, Policy | PolicyEngine | None]:
-        return self.settings, self.complete, self.policy_engine
+    def _told(self) -> tuple[Settings, Complete | None, Policy | PolicyEngine | None, SecretResolver | None]:
+        return self.settings, self.complete, self.policy_engine, self.secrets
 
     def _known(self, place: Place) -> Parts | None:
         parts, serving = self.workers.get(place, ({}, None))

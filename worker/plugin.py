@@ -28,7 +28,9 @@ from holdfast.activities.answer import Complete
 from holdfast.activities.breaker import Breakers
 from holdfast.activities.checks import CheckActivities
 from holdfast.activities.compaction import CompactionActivities
-from holdfast.activities.guard import Guard, run_key
+from holdfast.activities.guard import Guard
+from holdfast.activities.inside import Insides, of_environment
+from holdfast.activities.keys import run_key
 from holdfast.activities.loops import ToolLoops
 from holdfast.activities.mcp_calls import McpActivities
 from holdfast.activities.mcp_pool import McpPool
@@ -46,6 +48,7 @@ from holdfast.guardrails import Guardrail
 from holdfast.hooks import PolicyEngine
 from holdfast.mcp import McpServer
 from holdfast.policy import Policy
+from holdfast.secrets import SecretResolver
 from holdfast.tools import Tool, ToolSpec
 from holdfast.worker.attributes import register
 from holdfast.worker.discovery import Registry
@@ -67,7 +70,7 @@ class HoldfastPlugin(SimplePlugin):
     Agents are those that runs may name; their tools, and `tools`, become activities under their own names. A ToolSpec
     among them is an activity that somebody else serves. `complete` asks the models, instead of litellm.
     `policy_engine` holds for every run, whatever its agent says; `mcp_servers` are those that agents may
-    name, `guardrails` too.
+    name, `guardrails` too. `secrets` finds what tools take by handle, instead of the settings and the environment.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class HoldfastPlugin(SimplePlugin):
         settings: Settings | None = None,
         complete: Complete | None = None,
         policy_engine: Policy | PolicyEngine | None = None,
+        secrets: SecretResolver | None = None,
         *,
         mcp_servers: Iterable[McpServer] = (),
         guardrails: Iterable[Guardrail] = (),
@@ -87,8 +91,9 @@ class HoldfastPlugin(SimplePlugin):
         self.registry.check_servers()
         self.search_attributes = False
         self._warm_up = warm_up if complete is None else None
-        parts = _Parts(self.registry, self.settings, complete or _litellm(self.settings), self._may_search)
-        self._mcp = parts.mcp
+        asks = complete or _litellm(self.settings)
+        parts = _Parts(self.registry, self.settings, asks, self._may_search, secrets)
+        self._mcp, self._insides = parts.mcp, parts.guard.insides
         self._running = 0
         super().__init__(
             "holdfast",
@@ -122,6 +127,7 @@ class HoldfastPlugin(SimplePlugin):
         if self._warm_up is not None:
             warming = threading.Thread(target=self._warm_up, name="holdfast-warm-up", daemon=True)
             warming.start()
+        self._insides.clients[worker.client.namespace] = worker.client
         self.search_attributes = await register(worker.client)
         runner = worker.config(active_config=True).get("unsandboxed_workflow_runner")
         if isinstance(runner, ForgetfulRunner):
@@ -172,9 +178,10 @@ class _Parts:
         settings: Settings,
         complete: Complete,
         search_attributes: Callable[[], bool],
+        secrets: SecretResolver | None,
     ) -> None:
         engine = PolicyEngine.of(registry.policy_engine)
-        scrub = Scrubber.of_environment([*settings.secrets, *mcp_access.secrets(registry.servers.values())])
+        scrub = Scrubber.of_environment([*settings.known_secrets, *mcp_access.secrets(registry.servers.values())])
         self.mcp = McpPool(registry.servers.values(), scrub)
         cache = TranscriptCache(settings.transcript_cache_bytes)
         loops = ToolLoops()
@@ -205,7 +212,8 @@ class _Parts:
         breakers = Breakers(settings.breaker_failures, settings.breaker_seconds)
         model = ModelActivities(complete, cache, scrub, breakers)
         compaction = CompactionActivities(complete, cache, scrub, breakers)
-        self.guard = Guard(wire.ACTIVITIES, registry.tools, scrub, cache, registry.servers)
+        insides = Insides(registry.tools, cache, scrub, secrets or of_environment(settings.tool_secrets))
+        self.guard = Guard(wire.ACTIVITIES, registry.tools, insides, registry.servers)
         self.activities: list[Callable[..., Any]] = [
             agents.load,
             agents.catalog,

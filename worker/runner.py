@@ -24,6 +24,7 @@ from holdfast.hooks import PolicyEngine
 from holdfast.mcp import McpServer
 from holdfast.policy import Policy
 from holdfast.run import RunResult
+from holdfast.secrets import SecretResolver
 from holdfast.tools import Tool
 from holdfast.worker import logs
 from holdfast.worker.config import RunnerConfig
@@ -59,6 +60,7 @@ class Runner:
         complete: Complete | None = None,
         task_queue: str | None = None,
         policy_engine: Policy | PolicyEngine | None = None,
+        secrets: SecretResolver | None = None,
         telemetry: Literal["console", "json", "otel"] | None = None,
     ) -> None:
         self._where = (address, namespace)
@@ -69,8 +71,8 @@ class Runner:
         self._portal = Portal()
         self._closed = False
         if self._settings.telemetry in ("console", "json"):
-            logs.tell(self._settings.telemetry, self._settings.log_level, self._settings.secrets)
-        self._hosting = Hosting(self._portal, self._settings, complete, policy_engine)
+            logs.tell(self._settings.telemetry, self._settings.log_level, self._settings.known_secrets)
+        self._hosting = Hosting(self._portal, self._settings, complete, policy_engine, secrets)
         self._hosted = _Hosted()
         atexit.register(self.close)
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from holdfast import wire
@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     remote_tool_queues: tuple[str, ...] = ("*",)
     """Task queues, or patterns of them, that agents from outside may name in their tools; never the worker's own.
     Agents and tools of the worker itself may name any."""
+    secrets: dict[str, SecretStr] = Field(default_factory=dict)
+    """Handle → what tools get by it; HOLDFAST_SECRET_CRM_TOKEN is that of crm_token, too."""
     grace_seconds: float = Field(default=30, ge=0)
     """Seconds that running activities get to end after SIGTERM."""
     max_cached_workflows: int = Field(default=500, ge=1)
@@ -75,10 +77,15 @@ class Settings(BaseSettings):
         return {name: {**each, "name": name} if isinstance(each, dict) else each for name, each in given.items()}
 
     @property
-    def secrets(self) -> list[tuple[str, str]]:
-        """The endpoints' keys, and what MCP servers get, with a name for each."""
+    def known_secrets(self) -> list[tuple[str, str]]:
+        """The endpoints' keys, what MCP servers get, and the tools' secrets, with a name for each."""
         keys = [(f"endpoint {pattern}", each.key) for pattern, each in self.endpoints.items() if each.key]
-        return keys + mcp_access.secrets(self.mcp_servers.values())
+        return [*keys, *mcp_access.secrets(self.mcp_servers.values()), *self.tool_secrets.items()]
+
+    @property
+    def tool_secrets(self) -> dict[str, str]:
+        """What tools take by handle."""
+        return {name: each.get_secret_value() for name, each in self.secrets.items()}
 
 
 def read_settings(**given: Any) -> Settings:

@@ -8,7 +8,8 @@ from typing import Any
 
 from temporalio import workflow
 
-from holdfast.bounds import CHILD_TEXT_MAX_BYTES, RESULT_TEXT_MAX_BYTES, cut, cut_json, json_size, to_json
+from holdfast.bounds import CHILD_TEXT_MAX_BYTES, RESULT_TEXT_MAX_BYTES, cut, cut_json, is_small, json_size, to_json
+from holdfast.calls import RunContext
 from holdfast.carried import Carried
 from holdfast.request import RunRequest
 from holdfast.run import TERMINAL, RunResult, Status
@@ -109,7 +110,20 @@ class Live:
         assert self._clock is not None
         info = workflow.info()
         active = self._clock.active(workflow.time())
-        return carry(self.state, info.run_id, started_at=self._clock.started_at, active_seconds=active)
+        left = self.context().metadata is None or (self.request is not None and not is_small(self.request.metadata))
+        clock = {"started_at": self._clock.started_at, "active_seconds": active}
+        return carry(self.state, info.run_id, metadata_left=left, **clock)
+
+    def context(self) -> RunContext:
+        """Say what a tool's call may know of the run; ValueError before its agent is loaded."""
+        state, request = self.state, self.request
+        if state is None or request is None:
+            raise ValueError("the agent is not loaded yet")
+        metadata: dict[str, Any] | None = request.metadata or state.context
+        if not metadata and request.carried is not None and request.carried.metadata_left:
+            metadata = None
+        family = state.family
+        return RunContext(agent=family.agent.name, agent_depth=family.depth, agent_path=family.path, metadata=metadata)
 
     async def watch_clock(self) -> None:
         """Interrupt the run when its time is up."""

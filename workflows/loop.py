@@ -9,7 +9,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from holdfast import wire
-from holdfast.bounds import REPEATED_MAX_BYTES, json_size, pairs, summary
+from holdfast.bounds import is_small, pairs, summary
 from holdfast.calls import Compact, Compacted, ModelCall
 from holdfast.message import Turn
 from holdfast.request import RunRequest
@@ -87,21 +87,16 @@ async def _continue_as_new(live: Live, state: RunState) -> None:
     assert request is not None
     following = RunRequest(
         agent=state.loaded.agent.name,
-        input=_small(request.input),
+        input=request.input if is_small(request.input) else {},
         thread_id=request.thread_id,
         interaction_mode=request.interaction_mode,
-        metadata=_small(request.metadata),
+        metadata=request.metadata if is_small(request.metadata) else {},
         lineage=request.lineage,
         carried=live.handed_on(),
     )
     memo = dict(workflow.memo())
     memo.setdefault(wire.STARTED_AT_MEMO, workflow.info().start_time.timestamp())
     workflow.continue_as_new(following.wire(), memo=memo)
-
-
-def _small(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what every link may repeat; what is larger stands in the first link only."""
-    return given if json_size(given) <= REPEATED_MAX_BYTES else {}
 
 
 async def _call_model(live: Live, state: RunState, call: ModelCall) -> None:

@@ -161,6 +161,11 @@ class AgentRun:
             raise ValueError("the agent is not loaded yet")
         return self._live.state.loaded.agent.wire()
 
+    @workflow.query(name=wire.CONTEXT, description="Its agent, its place among subagents, and its metadata")
+    def context(self, *ignored: Any) -> dict[str, Any]:
+        """Return what a tool's call may know of the run, once its agent is loaded."""
+        return self._live.context().wire()
+
     async def _work(self, given: Any, more: tuple[Any, ...]) -> dict[str, Any]:
         live = self._live
         try:

@@ -70,6 +70,8 @@ def test_the_exported_names_are_these() -> None:
         "RunSummary",
         "Runner",
         "RunnerConfig",
+        "Secret",
+        "SecretRequest",
         "ServerError",
         "ServerUnavailable",
         "Settings",

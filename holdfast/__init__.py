@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from holdfast.activities.http_get import http_get, make_http_get
     from holdfast.agent import Agent, Compaction, Interaction, Limits, ModelSettings
     from holdfast.builtins import ask_user, sleep, wait_until
     from holdfast.client import AsyncClient, Client, Run, RunSummary, Thread
@@ -112,6 +113,8 @@ _WHERE = {
     "ask_user": "builtins",
     "block": "guardrails",
     "guardrail": "guardrails",
+    "http_get": "activities.http_get",
+    "make_http_get": "activities.http_get",
     "passed": "guardrails",
     "rewrite": "guardrails",
     "sleep": "builtins",
@@ -180,6 +183,8 @@ __all__ = [
     "ask_user",
     "block",
     "guardrail",
+    "http_get",
+    "make_http_get",
     "passed",
     "rewrite",
     "sleep",

@@ -45,7 +45,7 @@ class LoadedAgent(Data):
     """Events and bytes of one link, after which the run continues as new; the worker's setting when it began."""
 
     def context_of(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Return what each link must know of the metadata: what rules name, or all for hooks, guardrails and secrets."""
+        """Return what each link must know of the metadata: what rules name; all for hooks, guardrails and secrets."""
         if self.policy_hooks or self.agent.guardrails or any(spec.secrets for spec in self.agent.tool_specs):
             return metadata
         policies = [policy for policy in (self.policy, self.agent.policy) if policy is not None]

@@ -89,6 +89,8 @@ def test_the_exported_names_are_these() -> None:
         "ask_user",
         "block",
         "guardrail",
+        "http_get",
+        "make_http_get",
         "passed",
         "rewrite",
         "sleep",

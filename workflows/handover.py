@@ -23,6 +23,7 @@ from holdfast.workflows.models import Models
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.sources import Sources
 from holdfast.workflows.state import RunState
+from holdfast.workflows.summary import sources_so_far
 
 
 def carry(state: RunState, link: str, **more: Any) -> Carried:
@@ -48,7 +49,7 @@ def carry(state: RunState, link: str, **more: Any) -> Carried:
         seen=state.seen,
         executions=state.executions.latest(),
         models=state.models.handed_on(),
-        sources=state.sources_so_far().latest(),
+        sources=sources_so_far(state).latest(),
         turn=turn,
         children=state.family.handed_on(),
         subagents=state.family.executions.latest(),

@@ -12,8 +12,7 @@ from holdfast.calls import Compact, LoadedAgent
 from holdfast.carried import Carried, Counts, Outcome, Reference
 from holdfast.content import text_of
 from holdfast.message import Message, Transcript, Turn, Usage, user_message
-from holdfast.request import Answer, UserMessage
-from holdfast.request import Decision as Verdict
+from holdfast.request import UserMessage
 from holdfast.run import RunError, RunResult
 from holdfast.subagents import Lineage
 from holdfast.tools import ToolSpec
@@ -24,17 +23,19 @@ from holdfast.workflows.compaction import Span
 from holdfast.workflows.conversation import Conversation, dropped_note
 from holdfast.workflows.executions import Executions
 from holdfast.workflows.family import Family, limits_of
+from holdfast.workflows.heard import Heard
 from holdfast.workflows.models import Models
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Move, Rest
 from holdfast.workflows.review import Reviews
 from holdfast.workflows.seen import SeenIds
 from holdfast.workflows.sources import Sources
-from holdfast.workflows.turn import NotAwaited, Slot, waiting_for, waits_for_model, waits_for_thread
+from holdfast.workflows.summary import summary_of, waits_of
+from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
 
 
 @dataclass
-class RunState:
+class RunState(Heard):
     """Everything that a run knows between two steps."""
 
     loaded: LoadedAgent
@@ -152,60 +153,6 @@ class RunState:
     def waiting(self) -> list[Slot]:
         """The calls that wait for a person or for a time."""
         return self.turn.waiting if self.turn else []
-
-    # What comes from outside
-
-    def receive(self, message: UserMessage) -> bool:
-        """Take a message for the next step; False for an id that was seen before."""
-        if message.id is not None and not self.seen_ids.take(message.id):
-            return False
-        self.inbox.append(message)
-        self.wake()
-        return True
-
-    def pause(self, reason: str | None) -> bool:
-        """Let no further activity begin; False where the run is paused already."""
-        if self.paused is not None:
-            return False
-        self.paused = cut(reason or "")
-        return True
-
-    def unpause(self) -> bool:
-        """Go on; False where the run is not paused."""
-        was, self.paused = self.paused, None
-        return was is not None
-
-    def check_decision(self, verdict: Verdict) -> Slot:
-        """Return the call that a decision is about; NotAwaited for an unknown, settled or changed one."""
-        if self.turn is None:
-            raise NotAwaited(f"no call {verdict.call_id[:40]!r} waits for a decision")
-        return self.turn.check(verdict)
-
-    def decide(self, verdict: Verdict) -> None:
-        """Take a decision."""
-        self.check_decision(verdict)
-        assert self.turn is not None
-        self.turn.decide(verdict)
-        self._close_turn()
-
-    def check_answer(self, answer: Answer) -> Slot:
-        """Return the call that asked; NotAwaited for an unknown or answered question."""
-        if self.turn is None:
-            raise NotAwaited(f"no question {answer.question_id[:40]!r} waits for an answer")
-        return self.turn.check_answer(answer)
-
-    def answer(self, answer: Answer) -> None:
-        """Take an answer."""
-        self.check_answer(answer)
-        assert self.turn is not None
-        self.turn.answer(answer)
-        self._close_turn()
-
-    def expire(self, call_id: str) -> None:
-        """End a wait whose time has come."""
-        if self.turn is not None and call_id in self.turn.slots:
-            self.turn.expire(call_id)
-            self._close_turn()
 
     def remember(self, messages: Iterable[Message], memory: Reference) -> None:
         """Put before the transcript what the run's thread remembers, now that it is the run's turn."""
@@ -348,44 +295,13 @@ class RunState:
 
     # What is shown and handed on
 
-    def waiting_for(self) -> list[dict[str, Any]]:
-        """Describe what the run waits for."""
-        thread = [] if self.awaits_thread is None else [waits_for_thread(self.awaits_thread)]
-        model = [] if self.models.resting is None else [waits_for_model(*self.models.resting)]
-        return [*thread, *model, *(waiting_for(slot) for slot in self.waiting)]
-
     def summary(self) -> dict[str, Any]:
         """Return the fields of a RunResult that say what the run did."""
-        return {
-            "agent": self.loaded.agent.name,
-            "revision": self.loaded.revision,
-            "run_seq": self.run_seq,
-            "steps": self.counts.steps,
-            "model": self.models.answered_by,
-            "cost_usd": self.usage.cost_usd,
-            "usage_aggregate": self.usage,
-            "tool_executions": self.executions.all() if self.family.lineage is None else self.executions.latest(),
-            "subagent_executions": self.family.summary(),
-            "sources": self.sources_so_far().all() if self.family.lineage is None else self.sources_so_far().latest(),
-            "state_snapshot": {
-                "model_calls": self.counts.model_calls,
-                "tool_calls": self.counts.tool_calls,
-                "messages": len(self.transcript),
-                "unread_messages": len(self.inbox),
-                "limit_reached": self.limit_reached,
-                **self.family.tolerance.summary(),
-            },
-        }
+        return summary_of(self)
 
-    def sources_so_far(self) -> Sources:
-        """Return the sources, those of an open turn's settled calls included."""
-        settled = [slot.outcome.output for slot in self.turn.slots.values() if slot.outcome] if self.turn else []
-        if not settled:
-            return self.sources
-        found = Sources(self.sources.all())
-        for output in settled:
-            found.add(output)
-        return found
+    def waiting_for(self) -> list[dict[str, Any]]:
+        """Describe what the run waits for."""
+        return waits_of(self)
 
     def last_text(self) -> str:
         """Return the last text that the model said in this run."""
@@ -396,12 +312,6 @@ class RunState:
         if self.loaded.agent.failure.output == "degrade":
             return Finish("degraded", text)
         return Fail(RunError(type="OutputInvalid", message=cut(self.answers.refusal())))
-
-    def wake(self) -> None:
-        """End the rests if there is a message, and the turn if nothing else is open."""
-        if self.turn is not None and self.inbox:
-            self.turn.wake()
-        self._close_turn()
 
     def _close_turn(self) -> None:
         """Take the results of a turn's calls into the transcript, in the order of the calls, once all have ended."""

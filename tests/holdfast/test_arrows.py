@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("holdfast", "activities", "workflows", "client", "worker")
 RANK = {folder: rank for rank, folder in enumerate(FOLDERS)}
 FILES = [path.relative_to(ROOT) for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
-WITHOUT_TEMPORAL = {Path("workflows/state.py"), Path("workflows/thread_state.py"), Path("workflows/admission.py")}
+WITHOUT_TEMPORAL = {
+    Path(f"workflows/{name}.py")
+    for name in ("state", "heard", "summary", "asking", "models", "budget", "turn", "thread_state", "admission")
+}
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:

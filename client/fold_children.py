@@ -50,7 +50,8 @@ class ChildFold(ActivityFold):
                 self._child_refused(event.start_child_workflow_execution_failed_event_attributes.initiated_event_id)
             case Kind.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED:
                 told = event.signal_external_workflow_execution_initiated_event_attributes
-                self._child_told(told.workflow_execution.workflow_id)
+                if told.signal_name == wire.INTERRUPT:
+                    self._child_told(told.workflow_execution.workflow_id)
             case Kind.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED:
                 asked = event.request_cancel_external_workflow_execution_initiated_event_attributes
                 self._child_told(asked.workflow_execution.workflow_id)

@@ -53,6 +53,11 @@ class Hands:
         return bool(self._in_flight or self._starting or self._children)
 
     @property
+    def acts(self) -> bool:
+        """True while an activity is under way."""
+        return bool(self._in_flight)
+
+    @property
     def may_leave(self) -> bool:
         """True while something is under way that need not be waited for."""
         return bool(self._leavable)
@@ -122,9 +127,18 @@ class Hands:
         """Have a subagent end at once, and say what it has done and cost."""
         if call_id in self._children and (call_id, "interrupted") not in self._told:
             self._told.add((call_id, "interrupted"))
-            telling = asyncio.create_task(_interrupt(self._children[call_id], reason))
-            self._telling.add(telling)
-            telling.add_done_callback(self._telling.discard)
+            self.tell_child(call_id, wire.INTERRUPT, reason)
+
+    def tell_children(self, signal: str, reason: str | None) -> None:
+        """Hand a signal on to all subagents that are under way."""
+        for call_id in self._children:
+            self.tell_child(call_id, signal, reason)
+
+    def tell_child(self, call_id: str, signal: str, reason: str | None) -> None:
+        """Send a subagent's run a signal; one that has ended need not hear it."""
+        telling = asyncio.create_task(_tell(self._children[call_id], signal, reason))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     async def rest(self, seconds: float, *, summary: str) -> None:
         """Wait for a while, or until the run is told to stop."""
@@ -157,8 +171,8 @@ class Hands:
             del self._starting[call_id]
 
 
-async def _interrupt(child: Child, reason: str) -> None:
+async def _tell(child: Child, signal: str, reason: str | None) -> None:
     try:
-        await child.signal(wire.INTERRUPT, {"reason": reason})
+        await child.signal(signal, {} if reason is None else {"reason": reason})
     except FailureError as error:  # it has ended meanwhile
-        workflow.logger.info("subagent.not_interrupted", extra={"error": str(error)[:500]})
+        workflow.logger.info("subagent.not_told", extra={"signal": signal, "error": str(error)[:500]})

@@ -164,7 +164,7 @@ class Live:
         if state.models.resting is not None:
             kinds.append("model")
         status: Status = "running"
-        if not self.hands.busy:
+        if not self.hands.busy or (state.paused is not None and not self.hands.acts):
             status = "paused" if state.paused is not None else "waiting" if kinds else "running"
         if self._clock is not None:
             self._clock.turn(status == "running", workflow.time())

@@ -73,13 +73,15 @@ class AgentRun:
         with self._signalled("pause"):
             taken = Reason.read(reason)
             self._live.tell(lambda state: state.pause(taken.reason))
+            self._live.hands.tell_children(wire.PAUSE, taken.reason)
 
     @workflow.signal(name=wire.RESUME, description='End a pause: {"reason": "…"}')
     def resume(self, reason: Any = None, *more: Any) -> None:
         """Go on where the pause took hold."""
         with self._signalled("resume"):
-            Reason.read(reason)
+            taken = Reason.read(reason)
             self._live.tell(lambda state: state.unpause())
+            self._live.hands.tell_children(wire.RESUME, taken.reason)
 
     @workflow.signal(name=wire.INTERRUPT, description='Stop at once and keep what was said: {"reason": "…"}')
     def interrupt(self, reason: Any = None, *more: Any) -> None:

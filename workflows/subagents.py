@@ -15,7 +15,7 @@ from temporalio.exceptions import (
 )
 from temporalio.exceptions import TimeoutError as TemporalTimeout
 
-from holdfast import ids
+from holdfast import ids, wire
 from holdfast.bounds import cut, json_size, pairs, summary
 from holdfast.content import text_of
 from holdfast.request import After, RunRequest
@@ -46,6 +46,8 @@ async def call_subagent(live: Live, state: RunState, slot: Slot) -> None:
                 await live.hands.rest(_TAKEN_SECONDS, summary=f"subagent {call_id}")
             continue
         live.refresh()  # it may have lost its join meanwhile
+        if state.paused is not None:
+            live.hands.tell_child(call_id, wire.PAUSE, state.paused)
         live.draw()
         try:
             result = ended_well(await live.hands.result_of(call_id, handle))

@@ -11,7 +11,7 @@ from holdfast.failure import Failure
 from holdfast.run import RunError
 
 Kind = Literal["tool", "subagent", "denial"]
-_DENIALS = frozenset({"ApprovalDenied", "PolicyDenied"})
+_DENIALS = frozenset({"ApprovalDenied", "PolicyDenied", "PolicyFailed"})
 _MISTAKES = frozenset({"ToolArgumentsInvalid", "InputInvalid"})
 """Arguments that do not fit are the model's mistake, not the tool's failure: the model is told, whatever is set."""
 

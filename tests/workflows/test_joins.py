@@ -74,6 +74,8 @@ def test_a_join_that_makes_no_sense_is_refused_when_it_is_made(wrong: dict[str, 
         ("ApprovalDenied", False, False, "denial"),
         ("ApprovalDenied", False, True, "denial"),
         ("PolicyDenied", False, False, "denial"),
+        ("PolicyFailed", False, False, "denial"),
+        ("NoAnswer", False, False, None),
     ],
 )
 def test_only_calls_that_were_made_and_denials_are_failures(

@@ -140,6 +140,33 @@ async def test_a_subagent_that_went_on_by_itself_meanwhile_gives_its_answer_and_
     assert done.usage_aggregate.model_calls == sum(cast.asked.values())
 
 
+async def test_a_pause_reaches_a_grandchild_and_so_does_its_end(at: Stage) -> None:
+    cast = Cast(
+        {
+            "boss": (asks("lead"), says("All is done.")),
+            "lead": (asks("writer"), says("Led.")),
+            "writer": (uses("hold"), says("Written.")),
+        }
+    )
+    run = await start(at, "boss", cast)
+    await cast.has_run("hold")
+    await run.signal("pause", {"reason": "lunch"})
+    cast.gate.set()
+    lead = (await children(at, cast.key))["lead"]
+    writer = (await children(at, lead))["writer"]
+    for each in (writer, lead, cast.key):
+        await _stands(at, each, "paused")
+    assert cast.asked["writer"] == 1
+    await run.signal("resume")
+    assert (await result(run)).status == "completed"
+
+
+async def _stands(at: Stage, run_id: str, status: str) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while (await runs(at).status(run_id)).status != status:
+            await asyncio.sleep(0.05)
+
+
 async def test_a_deadline_of_a_subagent_is_an_error_for_its_caller_with_what_it_had_said(at: Stage) -> None:
     cast = Cast({"hasty": (asks("writer"), says("Too late.")), "writer": (stays_silent,)})
     done = await result(await start(at, "hasty", cast))

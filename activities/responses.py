@@ -12,6 +12,7 @@ from typing import Any
 
 from holdfast.activities.answer import Answer, WantedCall
 from holdfast.bounds import canonical_json
+from holdfast.envelope import opened
 from holdfast.message import Usage
 
 _SHAPES_NOTHING = frozenset(
@@ -74,8 +75,28 @@ class Responses:
 
 
 def key_of(model: str, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> str:
-    """Return the hash of all that shapes an answer: the model, where and with which key it is asked, and what."""
+    """Return the hash of all that shapes an answer: the model, where and with which key it is asked, and what.
+
+    Call ids, and the marks around what tools returned, are made for each run anew and shape nothing.
+    """
     secret = hashlib.sha256(str(options.get("api_key")).encode()).hexdigest()
     asked = {name: each for name, each in options.items() if name not in _SHAPES_NOTHING}
-    text = canonical_json([model, secret, list(messages), asked])
+    text = canonical_json([model, secret, _without_marks(messages), asked])
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def _without_marks(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages with call ids in the order of the calls, and envelopes opened."""
+    places: dict[str, int] = {}
+    forms = []
+    for message in messages:
+        form = dict(message)
+        if calls := message.get("tool_calls"):
+            form["tool_calls"] = [{**each, "id": places.setdefault(each["id"], len(places))} for each in calls]
+        if message.get("role") == "tool":
+            called, content = message.get("tool_call_id"), message.get("content")
+            form["tool_call_id"] = places.get(str(called), called)
+            inside = opened(content) if isinstance(content, str) else None
+            form["content"] = content if inside is None else list(inside)
+        forms.append(form)
+    return forms

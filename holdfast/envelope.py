@@ -42,8 +42,14 @@ def visible(text: str) -> str:
 
 def without_envelope(content: str) -> str:
     """Return a tool message's content as it was inside its envelope; one that has none as it is."""
+    inside = opened(content)
+    return content if inside is None else "".join(inside)
+
+
+def opened(content: str) -> tuple[str, str] | None:
+    """Return what stands inside a tool message's envelope, and what the run has said behind it; None without one."""
     whole = _WHOLE.fullmatch(content)
-    return content if whole is None else whole[2] + whole[3]
+    return None if whole is None else (whole[2], whole[3])
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 from holdfast.content import ImagePart, Said, TextPart, inline_image
 from holdfast.errors import InputInvalid
 
 
+@overload
+def with_images(message: str, images: Sequence[str]) -> Said: ...
+@overload
+def with_images(message: str | None, images: Sequence[str]) -> Said | None: ...
 def with_images(message: str | None, images: Sequence[str]) -> Said | None:
     """Put images, files or URLs, behind a message; InputInvalid for a file that can't be read or is no image."""
     if not images:

@@ -11,6 +11,10 @@ from holdfast.client.cli.app import AsJson, Interactive, RunId, Watch, app, clie
 from holdfast.client.cli.images import with_images
 from holdfast.client.cli.watch import watch as follow
 
+Images = Annotated[
+    list[str] | None, typer.Option("--image", metavar="FILE|URL", help="An image beside the message; repeatable.")
+]
+
 
 @app.command()
 def run(
@@ -23,9 +27,7 @@ def run(
         typer.Option(metavar="FILE", help="The whole input, a JSON object; - for stdin. --input adds to it."),
     ] = None,
     message: Annotated[str | None, typer.Option("--message", "-m", help="The first user message.")] = None,
-    image: Annotated[
-        list[str] | None, typer.Option(metavar="FILE|URL", help="An image beside the message; repeatable.")
-    ] = None,
+    image: Images = None,
     watch: Watch = False,
     interactive: Interactive = False,
     thread: Annotated[str | None, typer.Option(help="The thread that the run belongs to.")] = None,
@@ -116,12 +118,13 @@ def watch_run(
 def message_run(
     run_id: RunId,
     text: Annotated[str, typer.Argument(help="What to say.")],
+    image: Images = None,
     message_id: Annotated[str | None, typer.Option("--id", help="The same id twice counts once.")] = None,
     json: AsJson = False,
 ) -> None:
     """Send a follow-up message, which the model sees at its next step; a run that has ended starts again with it."""
     with client() as holdfast:
-        sent = holdfast.runs.append_message(run_id, text, id=message_id)
+        sent = holdfast.runs.append_message(run_id, with_images(text, image or ()), id=message_id)
     if json:
         show.print_json({"run_id": run_id, "message_id": sent})
     else:

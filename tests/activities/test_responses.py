@@ -10,6 +10,7 @@ from holdfast import Agent, tool
 from holdfast.activities.answer import Answer, WantedCall
 from holdfast.activities.responses import Responses, key_of
 from holdfast.agent import ModelSettings
+from holdfast.envelope import enveloped
 from holdfast.message import Usage
 from holdfast.worker.scripted import ChatRequest, Reply, call, empty, fail, say
 from tests.support.stage import MODEL, Stage, stage, timeline
@@ -63,6 +64,25 @@ def test_so_are_the_model_and_the_messages() -> None:
 def test_how_it_is_fetched_is_not() -> None:
     other = {**OPTIONS, "stream": False, "timeout": 5, "stream_options": {"include_usage": True}}
     assert key_of("m", MESSAGES, other) == key_of("m", MESSAGES, OPTIONS)
+
+
+def _conversation(boundary: str, ids: str, result: str = "7") -> list[dict[str, Any]]:
+    calls = [{"id": f"{ids}{place}", "type": "function", "function": {"name": "f"}} for place in range(2)]
+    results = [
+        {"role": "tool", "tool_call_id": each["id"], "content": enveloped(result, str(each["id"]), boundary, 1_000)}
+        for each in calls
+    ]
+    return [*MESSAGES, {"role": "assistant", "tool_calls": calls}, *results]
+
+
+def test_nor_are_call_ids_and_marks_which_every_run_has_its_own_of() -> None:
+    asked = _conversation("a" * 16, "x")
+    assert key_of("m", asked, OPTIONS) == key_of("m", _conversation("b" * 16, "y"), OPTIONS)
+    swapped = [*asked[:2], {**asked[2], "tool_call_id": "x1"}, {**asked[3], "tool_call_id": "x0"}]
+    behind = [*asked[:3], {**asked[3], "content": asked[3]["content"] + " and more"}]
+    others = [_conversation("a" * 16, "x", "8"), swapped, behind, _conversation("a" * 16, "x", "7 and more")]
+    keys = {key_of("m", each, OPTIONS) for each in (asked, *others)}
+    assert len(keys) == 1 + len(others)
 
 
 def test_a_key_tells_no_secret() -> None:
@@ -123,7 +143,7 @@ def test_the_least_recently_used_go_first_and_nothing_grows_beyond_the_bound() -
 
 
 def _adds(request: ChatRequest) -> Reply:
-    return say("3") if request.turn else call(("add", {"left": 1, "right": 2}))
+    return say("3") if request.turn > 1 else call(("add", {"left": 1, "right": 2}))
 
 
 def caching(**settings: Any) -> Agent:
@@ -134,8 +154,8 @@ def caching(**settings: Any) -> Agent:
 async def _run(at: Stage, agent: Agent) -> tuple[int, Any]:
     before = at.model.hits
     result = await at.run(agent, message="Add.")
-    assert (result.status, result.final_text, result.steps) == ("completed", "3", 2)
-    assert len(result.tool_executions) == 1
+    assert (result.status, result.final_text, result.steps) == ("completed", "3", 3)
+    assert len(result.tool_executions) == 2
     return at.model.hits - before, result
 
 
@@ -144,24 +164,22 @@ async def test_the_same_run_asks_nobody_the_second_time_and_costs_nothing(addres
     agent = caching(stream=stream)
     async with stage(address, _adds, [agent]) as at:
         hits, first = await _run(at, agent)
-        assert (hits, first.usage_aggregate.cached_calls) == (2, 0)
+        assert (hits, first.usage_aggregate.cached_calls) == (3, 0)
         assert first.cost_usd > 0
         hits, second = await _run(at, agent)
         assert (hits, second.cost_usd) == (0, 0.0)
-        assert second.usage_aggregate == Usage(model_calls=2, cached_calls=2)
+        assert second.usage_aggregate == Usage(model_calls=3, cached_calls=3)
         _, events = await timeline(at.client, second.run_id)
-        assert [each.data.get("cached") for each in events if each.type == "model_completed"] == [True, True]
-        ids = [each.tool_executions[0].tool_call_id for each in (first, second)]
-        assert ids[0] == ids[1]  # minted anew, from the same step, place, tool, arguments and transcript
+        assert [each.data.get("cached") for each in events if each.type == "model_completed"] == [True] * 3
         hits, _ = await _run(at, caching(stream=not stream))
         assert hits == 0
 
 
 async def test_other_settings_ask_again_and_without_the_setting_nothing_is_kept(address: str) -> None:
     async with stage(address, _adds, [caching()]) as at:
-        for agent, hits in ((caching(), 2), (caching(temperature=0.5), 2), (caching(cache_seconds=None), 2)):
+        for agent, hits in ((caching(), 3), (caching(temperature=0.5), 3), (caching(cache_seconds=None), 3)):
             assert (await _run(at, agent))[0] == hits
-        assert (await _run(at, caching(cache_seconds=None)))[0] == 2
+        assert (await _run(at, caching(cache_seconds=None)))[0] == 3
         assert (await _run(at, caching()))[0] == 0
 
 

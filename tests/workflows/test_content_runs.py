@@ -90,7 +90,7 @@ async def test_a_run_with_images_goes_on_over_links(address: str) -> None:
     async with stage(address, script, [agent], continue_after_events=12) as at:
         result = await at.run("looks", message=PARTS)
         assert result.final_text == "Done."
-        assert at.model.requests[-1].messages[0] == {"role": "user", "content": PARTS}
+        assert at.model.requests[-1].messages[1] == {"role": "user", "content": PARTS}
 
 
 def _serving(url: str, model: str) -> dict[str, Any]:
@@ -106,6 +106,17 @@ async def test_images_for_a_model_that_is_known_to_take_none_are_refused_before_
     assert result.error is not None
     assert result.error.type == "ModelInputUnsupported"
     assert "takes no images" in result.error.message
+
+
+async def test_a_fallback_that_takes_images_takes_over(address: str) -> None:
+    async with ScriptedModel(lambda _: say("A cat.")) as model:
+        told = endpoints(model.url)["scripted/*"]
+        known = {"blind": told.model_copy(update={"model": "openai/gpt-3.5-turbo"}), "sees": told}
+        asked: dict[str, Any] = {"endpoints": known | {"sees": told.model_copy(update={"model": "openai/test"})}}
+        agent = AGENT.model_copy(update={"model": "blind", "fallback_models": ("sees",)})
+        async with stage(address, lambda _: say("never"), [agent], **asked) as at:
+            result = await at.run("looks", message=PARTS)
+        assert (result.status, result.final_text, model.hits) == ("completed", "A cat.", 1)
 
 
 @pytest.fixture

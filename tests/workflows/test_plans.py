@@ -116,7 +116,8 @@ async def test_a_plan_is_asked_for_without_tools_and_shown_as_an_event(address: 
     assert (first.tool_names, second.tool_names, third.tool_names) == ([], ["look_up"], ["look_up"])
     assert "numbered plan" in first.last_text
     assert "- look_up: Look something up." in first.last_text
-    assert [each["content"] for each in second.messages] == ["Be brief.", "What is it?", PLAN, CARRY_OUT]
+    assert [each["content"] for each in second.messages][1:] == ["What is it?", PLAN, CARRY_OUT]
+    assert second.messages[0]["content"].startswith("Be brief.")
     (plan,) = [each for each in events if each.type == "planning"]
     assert plan.data == {"text": PLAN, "step": 1}
     assert [each.data["tool_name"] for each in events if each.type == "tool_called"] == ["look_up"]

@@ -144,7 +144,7 @@ def _worker(client: Client, name: str, model_url: str) -> Worker:
         continue_after_events=shape.continue_after_events,
         **shape.settings,
     )
-    return make_worker(client, HoldfastPlugin([shape.agent], ALL_TOOLS, settings))
+    return make_worker(client, HoldfastPlugin([shape.agent], ALL_TOOLS, settings, policy_engine=shape.policy_engine))
 
 
 @asynccontextmanager

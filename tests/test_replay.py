@@ -26,6 +26,7 @@ from tests.support.answer_shapes import ANSWER_STATUSES
 from tests.support.kin_shapes import KIN_MARKS, KIN_STATUSES
 from tests.support.life_shapes import LIFE_SHAPES, SHAPES_OF_ALL
 from tests.support.model_shapes import FIRST, MODEL_STATUSES, SECOND
+from tests.support.policy_shapes import POLICY_STATUSES
 from tests.support.shapes import SHAPES
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -49,6 +50,7 @@ STATUSES = {
     **ANSWER_STATUSES,
     **KIN_STATUSES,
     **MODEL_STATUSES,
+    **POLICY_STATUSES,
 }
 """Statuses of the shapes that do not complete."""
 MARKS = {

@@ -18,6 +18,7 @@ from holdfast import Agent, Limits, ToolContext, tool
 from holdfast.agent import ModelSettings
 from holdfast.bounds import CONTINUE_AFTER_EVENTS
 from holdfast.client.runs import AsyncClient
+from holdfast.hooks import PolicyEngine
 from holdfast.worker.scripted import ChatRequest, Reply, Script, ScriptedModel, call, fail, hang, say
 from tests.support.stage import MODEL
 
@@ -146,6 +147,8 @@ class Shape:
     """When its worker lets it continue as new."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of its worker, beside that."""
+    policy_engine: PolicyEngine | None = None
+    """Its worker's."""
     killed: bool = False
     """Whether its worker must be a process of its own."""
 

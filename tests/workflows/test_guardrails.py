@@ -1,10 +1,9 @@
-"""Hooks and guardrails in real runs: asked before anything happens, and nothing passes because they could not be."""
+"""Guardrails in real runs: nothing is seen, called or told before they have let it pass."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import uuid
 from collections import Counter
 from typing import Any
@@ -17,174 +16,31 @@ from holdfast import (
     Event,
     GuardrailRequest,
     GuardrailResult,
-    Policy,
     PolicyDecision,
     PolicyEngine,
     PolicyRequest,
     RunResult,
-    block,
     guardrail,
-    passed,
     rewrite,
-    tool,
 )
 from holdfast.client.runs import AsyncClient
 from holdfast.worker.scripted import ChatRequest, Reply, call, say
+from tests.support.checks import (
+    CHECKED,
+    GUARDED,
+    ON_ANSWER,
+    ON_INPUT,
+    ON_OUTPUT,
+    RAN,
+    desk,
+    names,
+    order,
+)
 from tests.support.plays import until
 from tests.support.shapes import turns
 from tests.support.stage import MODEL, Stage, result, stage, timeline
-from tests.workflows.test_policy_runs import folded, told, waiting
-
-RAN: Counter[str] = Counter()
-ASKED: list[PolicyRequest] = []
-CHECKED: Counter[str] = Counter()
-GATE = threading.Event()
-
-
-@tool(effect="once")
-def refund(order: str) -> str:
-    """Pay money back."""
-    RAN[order] += 1
-    return f"paid back for {order}"
-
-
-def order(begins: str = "") -> str:
-    """Return the number of an order that no other test knows."""
-    return begins + uuid.uuid4().hex
-
-
-# Hooks
-
-
-def strict(request: PolicyRequest) -> PolicyDecision | None:
-    ASKED.append(request)
-    if request.arguments["order"].startswith("bad"):
-        return PolicyDecision(action="deny", reason=f"{request.context['tenant']} pays nothing for bad orders")
-    return None
-
-
-async def careful(request: PolicyRequest) -> PolicyDecision | None:
-    await asyncio.sleep(0)
-    if request.arguments["order"].startswith("dear"):
-        return PolicyDecision(action="request_approval", reason="dear")
-    return PolicyDecision(action="allow") if request.arguments["order"].startswith("any") else None
-
-
-def broken(request: PolicyRequest) -> PolicyDecision | None:
-    CHECKED[request.run_id] += 1
-    raise ConnectionError("the policy server is away")
-
-
-def wrong(request: PolicyRequest) -> Any:
-    return True
-
-
-def slow(request: PolicyRequest) -> PolicyDecision | None:
-    GATE.wait(10)
-    return None
-
-
-def desk(**fields: Any) -> Agent:
-    return Agent(name="desk", model=MODEL, tools=[refund], **fields)
-
-
-async def test_hooks_are_asked_once_a_turn_about_the_calls_that_no_rule_forbids(address: str) -> None:
-    good, bad, rude = order("good"), order("bad"), order("rude")
-    rule = {"id": "rude", "action": "deny", "match": {"arguments": {"order": {"pattern": "rude*"}}}}
-    engine = PolicyEngine([rule], hooks=[strict, careful])
-    script = turns(call(*[("refund", {"order": each}) for each in (good, bad, rude)]), say("Done."))
-    async with stage(address, script, tools=[refund], policy_engine=engine) as at:
-        run = await at.start(desk(), message="Pay!", metadata={"tenant": "acme"})
-        await result(run)
-        events = await folded(at, run.id)
-        history = await run.fetch_history()
-    assert (RAN[good], RAN[bad], RAN[rude]) == (1, 0, 0)
-    mine = [each for each in ASKED if each.run_id == run.id]
-    assert [each.arguments["order"] for each in mine] == [good, bad]
-    assert {(each.tool, each.agent, each.context["tenant"]) for each in mine} == {("refund", "desk", "acme")}
-    reason = "acme pays nothing for bad orders"
-    assert told(events, "policy_decision", "policy", "rule", "action", "reason") == [
-        ("hook", "strict", "deny", reason),
-        ("worker", "rude", "deny", ""),
-    ]
-    assert f"Error (PolicyDenied): {reason}" in at.model.requests[1].tool_results.values()
-    assert names(history).count("policy.check") == 1
-    assert [each.data["call_id"] for each in events if each.type == "tool_called"] == [mine[0].call_id]
-
-
-def names(history: Any) -> list[str]:
-    """Return the types of a history's activities, as they were scheduled."""
-    kind = Kind.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
-    scheduled = [each for each in history.events if each.event_type == kind]
-    return [each.activity_task_scheduled_event_attributes.activity_type.name for each in scheduled]
-
-
-async def test_a_hook_may_have_a_call_approved_and_never_allows_what_a_rule_forbids(address: str) -> None:
-    dear, some = order("dear"), order("any")
-    deny = {"id": "any", "action": "deny", "match": {"arguments": {"order": {"pattern": "any*"}}}}
-    script = turns(call(("refund", {"order": dear}), ("refund", {"order": some})), say("Done."))
-    agent = desk(policy=Policy.model_validate({"rules": [deny]}))
-    async with stage(address, script, [agent], policy_engine=PolicyEngine(hooks=[careful])) as at:
-        run = await at.start("desk", message="Pay!")
-        asked = await waiting(run)
-        assert (asked["rule"], asked["reason"], RAN[dear]) == ("careful", "dear", 0)
-        await run.execute_update("decide", {"call_id": asked["id"], "decision": "approve"})
-        await result(run)
-        await folded(at, run.id)
-    assert (RAN[dear], RAN[some]) == (1, 0)
-
-
-@pytest.mark.parametrize(("hook", "times", "said"), [(broken, 2, "policy server is away"), (wrong, 1, "returned bool")])
-async def test_a_hook_that_cannot_be_asked_forbids(address: str, hook: Any, times: int, said: str) -> None:
-    number = order()
-    engine = PolicyEngine(hooks=[hook], max_attempts=2)
-    script = turns(call(("refund", {"order": number})), say("Then not."))
-    async with stage(address, script, tools=[refund], policy_engine=engine) as at:
-        done = await at.run(desk(), run_id := f"broken-{number}", message="Pay!")
-        events = await folded(at, run_id)
-    assert (done.status, RAN[number]) == ("completed", 0)
-    (execution,) = done.tool_executions
-    assert str(execution.error).startswith("PolicyFailed: ")
-    assert said in str(execution.error)
-    assert hook is not broken or CHECKED[run_id] == times
-    assert told(events, "policy_decision", "policy", "action") == [("hook", "deny")]
-
-
-async def test_a_hook_that_never_answers_forbids_in_time(address: str) -> None:
-    number = order()
-    engine = PolicyEngine(hooks=[slow], timeout_seconds=0.5, max_attempts=1)
-    script = turns(call(("refund", {"order": number})), say("Then not."))
-    async with stage(address, script, tools=[refund], policy_engine=engine) as at:
-        done = await at.run(desk(), message="Pay!")
-    GATE.set()
-    assert (done.status, RAN[number]) == ("completed", 0)
-    assert str(done.tool_executions[0].error).startswith("PolicyFailed: ")
-
-
-# Guardrails: a message, an answer or an output that says BLOCK is blocked, one that says AGAIN is asked for again
-
-
-def verdict(request: GuardrailRequest) -> GuardrailResult | None:
-    CHECKED[f"{request.run_id} {request.stage}"] += 1
-    said = request.text + "".join(each.arguments for each in request.tool_calls)
-    if "BLOCK" in said:
-        return block("no such words")
-    return rewrite("say it nicely") if "AGAIN" in said else None
-
-
-def in_thread(request: GuardrailRequest) -> GuardrailResult | None:
-    return verdict(request)
-
-
-async def in_loop(request: GuardrailRequest) -> GuardrailResult | None:
-    await asyncio.sleep(0)
-    return verdict(request) or passed()
-
-
-ON_INPUT = guardrail(on="input", name="on_input")(in_thread)
-ON_ANSWER = guardrail(on="answer", name="on_answer")(in_loop)
-ON_OUTPUT = guardrail(on="output", name="on_output")(in_thread)
-GUARDED = {"input": ON_INPUT, "answer": ON_ANSWER, "output": ON_OUTPUT}
+from tests.test_replay import fold
+from tests.workflows.test_policy_runs import folded, told
 
 
 async def guarded(at: Stage, stage_name: str, message: str = "Hello", **fields: Any) -> tuple[RunResult, list[Event]]:
@@ -378,4 +234,12 @@ async def test_a_run_stopped_in_a_check_goes_on_with_it_and_calls_each_tool_once
         _, events = await timeline(at.client, run.id)
     assert (done.status, RAN[number], at.model.hits) == ("completed", 1, 2)
     assert begun["check"] == 3
+    assert [each.type for each in events if each.type.startswith("tool")] == ["tool_called", "tool_completed"]
+
+
+async def test_a_check_whose_worker_was_killed_is_made_again_and_the_tool_called_once() -> None:
+    _, events = await fold("guardrail-killed")
+    checks = [each.data for each in events if each.type == "guardrail_checked"]
+    assert [(each["action"], each["attempt"]) for each in checks] == [("pass", 2), ("pass", 1)]
+    assert "heartbeat" in checks[0]["last_failure"].lower()
     assert [each.type for each in events if each.type.startswith("tool")] == ["tool_called", "tool_completed"]

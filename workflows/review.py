@@ -239,5 +239,5 @@ def _blocked(state: RunState, said: GuardrailSaid) -> None:
 
 
 def _ask_again(state: RunState, said: GuardrailSaid) -> None:
-    note = f"This answer was not accepted, and nobody has seen it: {_told(said)}\nAnswer again, without that."
+    note = f"This answer was not accepted: {_told(said)}\nAnswer again, without that."
     state.talk.say(user_message(note))

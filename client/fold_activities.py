@@ -20,8 +20,8 @@ from holdfast.workflows import asking, review
 from holdfast.workflows.admission import Admitted, Refused
 from holdfast.workflows.handover import resume
 from holdfast.workflows.outcomes import from_failure, from_output, named, retry_after, spent_by
+from holdfast.workflows.slot import Slot
 from holdfast.workflows.state import RunState
-from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
 
 OURS = wire.ACTIVITIES
@@ -183,7 +183,7 @@ class ActivityFold(Fold):
         cause = await self._converter.decode_failure(failure)
         if call.name == wire.CONTEXT_COMPACT and self.state is not None:
             self.state.budget.spend(spent_by(cause))
-            self.state.not_compacted()
+            self.state.talk.not_summarised()
         elif call.name == wire.POLICY_CHECK and self.state is not None:
             self._opened(review.unjudged(self.state, named(cause), self._now()))
         elif call.name == wire.MODEL_CALL and self.state is not None:

@@ -15,6 +15,7 @@ from holdfast.client.spans import Span
 from holdfast.ids import step_of_call
 from holdfast.message import tool_text
 from holdfast.run import RunResult
+from holdfast.workflows import delegated
 from holdfast.workflows.family import answer_of, error_of
 from holdfast.workflows.subagents import ended_badly, ended_by_force, ended_well
 
@@ -112,7 +113,7 @@ class ChildFold(ActivityFold):
             why = "its id is still taken by its earlier start"
             data = run.told | {"status": "failed", "error": why, "error_type": "SubagentBusy"}
             self._tell(("subagent_completed", f"{run.told['agent_name']}: {why}", data))
-            self.state.subagent_refused(run.call_id)
+            delegated.refused(self.state, run.call_id)
             self._tell_turn()
 
     def _child_told(self, run_id: str) -> None:
@@ -136,5 +137,5 @@ class ChildFold(ActivityFold):
             said = f"{error.type}: {error.message}"
         news = f"{run.told['agent_name']} {result.status}: {one_line(said)}"
         self._tell(("subagent_completed", news, data), span)
-        self.state.subagent_ended(run.call_id, result, took, stopped=run.stopped)
+        delegated.ended(self.state, run.call_id, result, took, stopped=run.stopped)
         self._tell_turn()

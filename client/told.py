@@ -16,7 +16,7 @@ from holdfast.run import RunError, RunResult
 from holdfast.workflows.admission import Admitted, Decision
 from holdfast.workflows.models import Verdict
 from holdfast.workflows.policy import Judgement
-from holdfast.workflows.turn import Slot
+from holdfast.workflows.slot import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
 
 Told = tuple[EventType, str, dict[str, Any]]

@@ -16,8 +16,9 @@ from holdfast.subagents import Lineage, Subagent
 from holdfast.workflows.admission import Admitted
 from holdfast.workflows.executions import Subagents
 from holdfast.workflows.join import Verdict, verdict
+from holdfast.workflows.slot import Slot
 from holdfast.workflows.tolerance import Tolerance, kind_of
-from holdfast.workflows.turn import Slot, Turn
+from holdfast.workflows.turn import Turn
 
 JOIN_SETTLED = "JoinSettled"
 START_ATTEMPTS = 30

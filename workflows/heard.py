@@ -8,7 +8,8 @@ from holdfast.bounds import cut
 from holdfast.request import Answer, UserMessage
 from holdfast.request import Decision as Verdict
 from holdfast.workflows.seen import SeenIds
-from holdfast.workflows.turn import NotAwaited, Slot
+from holdfast.workflows.slot import Slot
+from holdfast.workflows.turn import NotAwaited
 from holdfast.workflows.turn import Turn as OpenCalls
 
 
@@ -51,7 +52,7 @@ class Heard(ABC):
         self.check_decision(verdict)
         assert self.turn is not None
         self.turn.decide(verdict)
-        self._close_turn()
+        self.close_turn()
 
     def check_answer(self, answer: Answer) -> Slot:
         """Return the call that asked; NotAwaited for an unknown or answered question."""
@@ -64,20 +65,20 @@ class Heard(ABC):
         self.check_answer(answer)
         assert self.turn is not None
         self.turn.answer(answer)
-        self._close_turn()
+        self.close_turn()
 
     def expire(self, call_id: str) -> None:
         """End a wait whose time has come."""
         if self.turn is not None and call_id in self.turn.slots:
             self.turn.expire(call_id)
-            self._close_turn()
+            self.close_turn()
 
     def wake(self) -> None:
         """End the rests if there is a message, and the turn if nothing else is open."""
         if self.turn is not None and self.inbox:
             self.turn.wake()
-        self._close_turn()
+        self.close_turn()
 
     @abstractmethod
-    def _close_turn(self) -> None:
+    def close_turn(self) -> None:
         """Go on from the turn, once all of its calls have ended."""

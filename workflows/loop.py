@@ -21,9 +21,9 @@ from holdfast.workflows.in_thread import may_finish, take_turn
 from holdfast.workflows.live import Live
 from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Rest, Review
 from holdfast.workflows.outcomes import from_failure, from_output, named, readable, retry_after, spent_by
+from holdfast.workflows.slot import Slot
 from holdfast.workflows.state import RunState
 from holdfast.workflows.subagents import call_subagent
-from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
 
 
@@ -137,7 +137,7 @@ async def _compact(live: Live, state: RunState, call: Compact) -> None:
             raise
         state.budget.spend(spent_by(error))
         workflow.logger.warning("context.not_compacted", extra={"error": named(error).message[:500]})
-        state.not_compacted()
+        state.talk.not_summarised()
         return
     compacted = Compacted.recorded(found)
     state.compacted(call, compacted.summary, compacted.usage)

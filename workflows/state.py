@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from holdfast.agent import Interaction, Limits
-from holdfast.bounds import cut, one_line
+from holdfast.bounds import one_line
 from holdfast.calls import Compact, LoadedAgent
 from holdfast.carried import Carried, Counts, Outcome, Reference
 from holdfast.content import text_of
 from holdfast.message import Message, Transcript, Turn, Usage, user_message
 from holdfast.request import UserMessage
-from holdfast.run import RunError, RunResult
 from holdfast.subagents import Lineage
 from holdfast.tools import ToolSpec
-from holdfast.workflows import asking, plans, review
+from holdfast.workflows import next_move, plans, review
 from holdfast.workflows.answers import Answers
 from holdfast.workflows.budget import Budget
 from holdfast.workflows.compaction import Span
@@ -25,12 +24,12 @@ from holdfast.workflows.executions import Executions
 from holdfast.workflows.family import Family, limits_of
 from holdfast.workflows.heard import Heard
 from holdfast.workflows.models import Models
-from holdfast.workflows.moves import CallModel, CallTools, CompactContext, Fail, Finish, Move, Rest
+from holdfast.workflows.moves import Move
 from holdfast.workflows.review import Reviews
 from holdfast.workflows.seen import SeenIds
+from holdfast.workflows.slot import Slot
 from holdfast.workflows.sources import Sources
 from holdfast.workflows.summary import summary_of, waits_of
-from holdfast.workflows.turn import Slot
 from holdfast.workflows.turn import Turn as OpenCalls
 
 
@@ -82,7 +81,7 @@ class RunState(Heard):
     """What guardrails and hooks have still to see."""
     dropped: int = 0
     """Calls of the last turn that were beyond what one may hold; the model is told once the others have ended."""
-    _given_up: bool = False
+    given_up: bool = False
     """Whether even the closing call can't be made."""
 
     @classmethod
@@ -164,34 +163,8 @@ class RunState(Heard):
     # What to do next
 
     def next_move(self, now: float = 0.0) -> Move:
-        """Say what to do: have an answer checked, settle its calls, shorten the transcript, ask a model, or finish."""
-        due = review.due(self)
-        move = self._next_move(now) if due is None else due
-        return review.final(self, move) if isinstance(move, Finish) else move
-
-    def _next_move(self, now: float) -> Move:
-        if self.limit_reached == "max_cost_usd" or self._given_up:
-            return Finish("degraded", self.last_text() or self.talk.last_result(self.limit_reached))
-        if self.turn is not None:
-            return CallTools(self.turn)
-        if self.models.resting is not None:
-            return Rest(*self.models.resting)
-        last = self.talk.last
-        answered = last is not None and last.role == "assistant"
-        if answered and self.limit_reached:
-            return Finish("degraded", self.last_text())
-        if last is not None and answered and not self.inbox and not self.answers.repairable:
-            done: Literal["completed", "degraded"] = "degraded" if self.family.tolerance.tolerated else "completed"
-            return Finish(done, last.text) if self.answers.taken else self._unfit(last.text)
-        self.read_inbox()
-        unheard = review.unheard(self)
-        if unheard is not None:
-            return unheard
-        model = self.models.next(now)
-        span = asking.to_compact(self, model)
-        if span is not None:
-            return CompactContext(span)
-        return CallModel(asking.ask(self, model))
+        """Say what to do next; `now` is in seconds since the epoch."""
+        return next_move.next_move(self, now)
 
     def read_inbox_to_go_on(self) -> None:
         """Put the messages that wait into the transcript before a new link, unless the run is about to end."""
@@ -243,28 +216,7 @@ class RunState(Heard):
         """Take the outcome of a call that was made; the last one takes all results into the transcript, in order."""
         if self.turn is not None and call_id in self.turn.slots:
             self.turn.slots[call_id].settle(outcome, made=True)
-            self._close_turn()
-
-    def subagent_ended(
-        self, call_id: str, result: RunResult, latency_ms: float | None, *, stopped: bool = False
-    ) -> None:
-        """Count what a subagent's run has done, and take its end for the call's unless this run stopped it."""
-        slot = self.turn.slots[call_id] if self.turn is not None and call_id in self.turn.slots else None
-        if slot is None or call_id not in self.family.children:
-            return
-        self.budget.spend(self.family.ended(call_id, slot.call.name, result, latency_ms))
-        outcome = self.family.outcome(call_id, result, latency_ms, stopped=stopped)
-        if outcome is not None:
-            self.executions.extend(result.tool_executions)
-            self.sources.take(result.sources)
-            self.settle(call_id, outcome)
-
-    def subagent_refused(self, call_id: str) -> None:
-        """Note that a subagent's run could not be started, since its id is taken."""
-        outcome = self.family.refused(call_id) if call_id in self.family.children else None
-        if self.turn is not None and outcome is not None:
-            self.turn.slots[call_id].settle(outcome, made=False)
-        self._close_turn()
+            self.close_turn()
 
     def compacted(self, call: Compact, summary: str, usage: Usage) -> None:
         """Put a summary where the oldest turns were."""
@@ -273,10 +225,6 @@ class RunState(Heard):
         removed = self.talk.summarise(Span(call.start, call.stop), summary)
         self.own_from = _moved(self.own_from, call, removed)
         self.handed_over = _moved(self.handed_over, call, removed)
-
-    def not_compacted(self) -> None:
-        """Go on with the whole transcript, and try again once it has grown by a quarter."""
-        self.talk.not_summarised()
 
     def shorten(self) -> bool:
         """Have the transcript summarised before the next model call, which refused it; False where that can't help."""
@@ -287,7 +235,7 @@ class RunState(Heard):
 
     def give_up(self) -> None:
         """Make no further call: the run ends with what is known."""
-        self._given_up = True
+        self.given_up = True
 
     def reach(self, limit: str) -> None:
         """Note that a limit's count is used up: the next model call is the closing one."""
@@ -307,13 +255,7 @@ class RunState(Heard):
         """Return the last text that the model said in this run."""
         return self.talk.last_text(self.own_from)
 
-    def _unfit(self, text: str) -> Move:
-        """End a run whose answer does not fit, and was repaired often enough."""
-        if self.loaded.agent.failure.output == "degrade":
-            return Finish("degraded", text)
-        return Fail(RunError(type="OutputInvalid", message=cut(self.answers.refusal())))
-
-    def _close_turn(self) -> None:
+    def close_turn(self) -> None:
         """Take the results of a turn's calls into the transcript, in the order of the calls, once all have ended."""
         turn = self.turn
         if turn is not None:

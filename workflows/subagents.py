@@ -21,12 +21,12 @@ from holdfast.content import text_of
 from holdfast.request import After, RunRequest
 from holdfast.run import RunError, RunResult
 from holdfast.subagents import PATH_MAX_CHARS, Lineage
-from holdfast.workflows import options, shown
+from holdfast.workflows import delegated, options, shown
 from holdfast.workflows.hands import Child, Stopped
 from holdfast.workflows.live import Live
 from holdfast.workflows.outcomes import named
+from holdfast.workflows.slot import Slot
 from holdfast.workflows.state import RunState
-from holdfast.workflows.turn import Slot
 
 _TAKEN_SECONDS = 1.0
 
@@ -40,7 +40,7 @@ async def call_subagent(live: Live, state: RunState, slot: Slot) -> None:
         except Stopped:
             return
         except WorkflowAlreadyStartedError:  # the run's own earlier start is still being stopped
-            state.subagent_refused(call_id)
+            delegated.refused(state, call_id)
             live.refresh()
             if slot.outcome is None:
                 await live.hands.rest(_TAKEN_SECONDS, summary=f"subagent {call_id}")
@@ -56,7 +56,7 @@ async def call_subagent(live: Live, state: RunState, slot: Slot) -> None:
         except ChildWorkflowError as error:
             result = ended_badly(error)
         took = round((workflow.time() - began) * 1000, 1)
-        state.subagent_ended(call_id, result, took, stopped=live.hands.stopped is not None)
+        delegated.ended(state, call_id, result, took, stopped=live.hands.stopped is not None)
         return
 
 

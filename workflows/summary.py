@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from holdfast.workflows.sources import Sources
-from holdfast.workflows.turn import waiting_for, waits_for_model, waits_for_thread
+from holdfast.workflows.waiting import waiting_for, waits_for_model, waits_for_thread
 
 if TYPE_CHECKING:
     from holdfast.workflows.state import RunState

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from holdfast.agent import Interaction
-from holdfast.bounds import CARRIED_OUTCOMES_BYTES, EDITED_MAX_BYTES, cut, cut_chars, cut_json, json_size, to_json
-from holdfast.builtins import rest_until
+from holdfast.bounds import CARRIED_OUTCOMES_BYTES, EDITED_MAX_BYTES, cut_json, json_size
 from holdfast.carried import Awaited, Granted, OpenTurn, Outcome, Settled
-from holdfast.envelope import enveloped
-from holdfast.message import Message, ToolCall, told_by_tool, tool_content, tool_message, tool_text
+from holdfast.message import ToolCall, tool_content
 from holdfast.request import Answer
 from holdfast.request import Decision as Verdict
 from holdfast.tools import ToolSpec
@@ -22,140 +19,20 @@ from holdfast.workflows.admission import (
     Admitted,
     Decision,
     Refused,
-    Waits,
     approves_itself,
-    arguments_digest,
     judged,
 )
-from holdfast.workflows.policy import Judge, Judgement, denied, typed, worded
+from holdfast.workflows.policy import Judge, denied, typed
+from holdfast.workflows.slot import Slot, denied_by, refusal, slot_of
 
 _OUTCOME_FRAME_BYTES = 512
 """Of a carried outcome, around its output or error: a type and a time."""
 RESTED = "The time has come."
-_EDITED_MAX_CHARS = 2_000
 WOKEN = "Woken before the time by a new message."
-
-
-_OF_A_CALL = ("tool_name", "arguments", "question", "options")
 
 
 class NotAwaited(ValueError):
     """Nobody waits for this decision or answer: it is unknown, settled or changed."""
-
-
-@dataclass
-class Slot:
-    """One call of the turn."""
-
-    decision: Decision
-    waits: Waits | None = None
-    """What it still waits for."""
-    until: float | None = None
-    """When it waits no longer, in seconds since the epoch."""
-    granted: bool = False
-    edited: dict[str, Any] | None = None
-    """Arguments that somebody approved it with, where they are not the model's."""
-    outcome: Outcome | None = None
-    made: bool = False
-    """Whether the tool was called, which limits count."""
-
-    @property
-    def call(self) -> ToolCall:
-        """The model's call."""
-        return self.decision.call
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """What the tool is called with."""
-        assert isinstance(self.decision, Admitted)
-        return self.decision.arguments if self.edited is None else self.edited
-
-    @property
-    def digest(self) -> str:
-        """The hash that binds an approval to this tool and these arguments."""
-        assert isinstance(self.decision, Admitted)
-        return arguments_digest(self.call.name, self.decision.arguments, self.decision.spec.fingerprint)
-
-    @property
-    def fingerprint(self) -> str | None:
-        """What the tool's description hashed to, where somebody else describes it."""
-        return self.decision.spec.fingerprint if isinstance(self.decision, Admitted) else None
-
-    @property
-    def is_fed(self) -> bool:
-        """Whether a worker knows the result's message from the tool's output alone."""
-        assert self.outcome is not None
-        spec = self.decision.spec if isinstance(self.decision, Admitted) else None
-        unfed = spec is not None and (spec.builtin or spec.subagent or spec.is_elsewhere)
-        as_made = self.edited is None and not self.given and self.asks is None
-        return self.outcome.error is None and as_made and not unfed
-
-    @property
-    def asks(self) -> Judgement | None:
-        """The policy that wants a person's input before the call is made, or in its place."""
-        return self.decision.asks if isinstance(self.decision, Admitted) else None
-
-    @property
-    def question(self) -> str:
-        """What a person is asked."""
-        assert isinstance(self.decision, Admitted)
-        asks, arguments = self.asks, self.decision.arguments
-        return str(arguments.get("question", "")) if asks is None else worded(asks, self.call.name, arguments)
-
-    @property
-    def _is_said_by_tool(self) -> bool:
-        """Whether the outcome is the tool's own, and not a person's or ours."""
-        decision = self.decision
-        return self.made and isinstance(decision, Admitted) and decision.spec.builtin is None and decision.asks is None
-
-    def result(self, max_chars: int, boundary: str | None = None) -> Message:
-        """Return what the model is told, once the call has ended; what the tool itself said is enveloped."""
-        outcome = self.outcome
-        assert outcome is not None
-        call_id, mark = self.call.id, boundary if self._is_said_by_tool else None
-        if outcome.error is not None:
-            error = f"Error ({outcome.error_type}): {outcome.error}"
-            return tool_message(call_id, error if mark is None else enveloped(error, call_id, mark, max_chars))
-        content = told_by_tool(call_id, tool_text(outcome.output), max_chars, mark)
-        if self.asks is not None:
-            content = f"It was not called. In its place a person says: {content}"
-        elif self.edited is not None:
-            told = cut_chars(to_json(self.edited), _EDITED_MAX_CHARS)
-            content = f"{content}\n\n(approved with other arguments: {told})"
-        elif self.given:
-            told = cut_chars(to_json(dict(self.given)), _EDITED_MAX_CHARS)
-            content = f"{content}\n\n(called with what a person gave: {told})"
-        return tool_message(call_id, content)
-
-    def is_decided_as(self, verdict: Verdict) -> bool:
-        """Say whether this is what somebody has decided already."""
-        if verdict.decision == "approve":
-            return self.granted and self.edited == verdict.arguments
-        return self.outcome == _denied(verdict)
-
-    def is_answered_with(self, answer: Answer) -> bool:
-        """Say whether this is what the call's question was answered with."""
-        if not isinstance(self.decision, Admitted):
-            return False
-        last = list(self.given.items())[-1:]
-        if any(value == typed(answer.text, self.decision.spec, name) for name, value in last):
-            return True
-        return self.decision.waits == "answer" and self.outcome == Outcome(output=answer.text)
-
-    @property
-    def given(self) -> Mapping[str, Any]:
-        """The arguments that a person gave where a policy asked for them."""
-        return self.decision.given if isinstance(self.decision, Admitted) else {}
-
-    @property
-    def is_refused_anew(self) -> bool:
-        """Whether the next link refuses the call by itself; a policy, which may be another by then, is not asked."""
-        return self.outcome == _refusal(self.decision) and not self.decision.judged.said
-
-    def settle(self, outcome: Outcome, *, made: bool) -> None:
-        """Take the outcome; the first one counts."""
-        if self.outcome is None:
-            self.outcome, self.made, self.waits = outcome, made, None
 
 
 class Turn:
@@ -166,7 +43,7 @@ class Turn:
     ) -> None:
         self.interaction = interaction
         self.judge = judge or Judge()
-        self.slots = {each.call.id: _slot(each, interaction, now) for each in decisions}
+        self.slots = {each.call.id: slot_of(each, interaction, now) for each in decisions}
 
     @property
     def done(self) -> bool:
@@ -218,7 +95,7 @@ class Turn:
         if verdict.decision == "approve":
             slot.waits, slot.granted, slot.edited = None, True, verdict.arguments
         else:
-            slot.settle(_denied(verdict), made=False)
+            slot.settle(denied_by(verdict), made=False)
 
     def check_answer(self, answer: Answer) -> Slot:
         """Return the call that asked; NotAwaited for an unknown question, or one that was answered otherwise."""
@@ -242,7 +119,7 @@ class Turn:
         given = {**decision.given, **_given(slot, answer)}
         slot.decision = judged(decision.call, decision.spec, {**decision.arguments, **given}, self.judge, given)
         slot.waits = slot.decision.waits if isinstance(slot.decision, Admitted) else None
-        slot.outcome = _refusal(slot.decision)
+        slot.outcome = refusal(slot.decision)
 
     def expire(self, call_id: str) -> None:
         """End a wait whose time has come."""
@@ -324,53 +201,12 @@ def without_void(before: OpenTurn, calls: Iterable[ToolCall], tools: Mapping[str
     return before.model_copy(update={"granted": tuple(kept)})
 
 
-def waiting_for(slot: Slot) -> dict[str, Any]:
-    """Describe what a call waits for, as the query `status` tells it."""
-    assert isinstance(slot.decision, Admitted)
-    arguments = slot.decision.arguments
-    asks = slot.waits == "answer"
-    described = {
-        "kind": slot.waits,
-        "id": slot.call.id,
-        "tool_name": slot.call.name,
-        "arguments": arguments,
-        "question": slot.question if asks else None,
-        "options": arguments.get("options") if asks and slot.asks is None else None,
-        "until": slot.until,
-        "digest": slot.digest,
-    }
-    wanted = slot.asks or slot.decision.judged.approval
-    return described if wanted is None else {**described, "rule": wanted.rule, "reason": wanted.reason}
-
-
-def waits_for_thread(thread_id: str) -> dict[str, Any]:
-    """Describe that a run waits for its turn in a thread."""
-    return {"kind": "thread", "id": thread_id, **dict.fromkeys(_OF_A_CALL), "until": None, "digest": None}
-
-
-def waits_for_model(model: str, until: float) -> dict[str, Any]:
-    """Describe that a run rests until it asks a model again."""
-    return {"kind": "model", "id": model, **dict.fromkeys(_OF_A_CALL), "until": until, "digest": None}
-
-
-def _denied(verdict: Verdict) -> Outcome:
-    told = cut("it was not approved" + (f": {verdict.reason}" if verdict.reason else ""))
-    return Outcome(error_type="ApprovalDenied", error=told)
-
-
 def _given(slot: Slot, answer: Answer) -> dict[str, Any]:
     """Return the argument that an answer is."""
     assert isinstance(slot.decision, Admitted)
     assert slot.asks is not None
     assert slot.asks.into is not None
     return {slot.asks.into: typed(answer.text, slot.decision.spec, slot.asks.into)}
-
-
-def _refusal(decision: Decision) -> Outcome | None:
-    """Return the outcome of a call that is not made; None for one that is."""
-    if isinstance(decision, Refused):
-        return Outcome(error_type=decision.type, error=decision.message, latency_ms=0.0)
-    return None
 
 
 def _carried(outcome: Outcome, output_max_chars: int, max_bytes: int) -> Outcome:
@@ -381,14 +217,3 @@ def _carried(outcome: Outcome, output_max_chars: int, max_bytes: int) -> Outcome
     if outcome.error is not None:
         return outcome.model_copy(update={"error": cut_json(outcome.error, room)})
     return outcome.model_copy(update={"output": cut_json(tool_content(outcome.output, output_max_chars), room)})
-
-
-def _slot(decision: Decision, interaction: Interaction, now: float) -> Slot:
-    if isinstance(decision, Refused):
-        return Slot(decision, outcome=_refusal(decision))
-    until = None
-    if decision.waits == "timer":
-        until = rest_until(decision.call.name, decision.arguments, now)
-    elif decision.waits is not None and interaction.timeout_seconds is not None:
-        until = now + interaction.timeout_seconds
-    return Slot(decision, decision.waits, until)

@@ -16,8 +16,9 @@ from holdfast.message import Transcript, user_message
 from holdfast.request import Answer, Decision, UserMessage
 from holdfast.workflows.admission import Admitted
 from holdfast.workflows.moves import CallModel, CallTools, Finish, Move
+from holdfast.workflows.slot import Slot
 from holdfast.workflows.state import RunState
-from holdfast.workflows.turn import NotAwaited, Slot
+from holdfast.workflows.turn import NotAwaited
 from tests.workflows.states import WAITING_TOOLS, continued, fresh, handed_over, observable, turn
 
 NAMES = st.lists(st.sampled_from(["add", "look", "nope", "pay", "ask_user", "sleep"]), max_size=6)

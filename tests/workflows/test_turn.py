@@ -23,7 +23,8 @@ from holdfast.workflows.admission import admit
 from holdfast.workflows.clock import Clock
 from holdfast.workflows.executions import Executions
 from holdfast.workflows.seen import SeenIds
-from holdfast.workflows.turn import RESTED, WOKEN, NotAwaited, Turn, waiting_for
+from holdfast.workflows.turn import RESTED, WOKEN, NotAwaited, Turn
+from holdfast.workflows.waiting import waiting_for
 from tests.workflows.states import ARGUMENTS, WAITING_TOOLS
 
 NOW = 1_000.0

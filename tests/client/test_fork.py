@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from holdfast import Agent, AsyncClient, IdempotencyConflict, InputInvalid, RunExists, RunNotFound, tool
+from holdfast.envelope import without_envelope
 from holdfast.worker.scripted import ChatRequest, Reply, call, hang, say
 from tests.support.stage import MODEL, Stage, stage
 
@@ -28,7 +29,7 @@ AGENT = Agent(name="forked", model=MODEL, tools=[look])
 def _script(request: ChatRequest) -> Reply:
     if request.turn < 3:
         return call(("look", {"number": request.turn + 1}))
-    return say(f"{request.model}: {request.messages[-1]['content']}")
+    return say(f"{request.model}: {without_envelope(str(request.messages[-1]['content']))}")
 
 
 @pytest.fixture
@@ -59,7 +60,9 @@ async def test_a_fork_calls_nothing_before_it_again_and_leaves_the_run_alone(cli
     run = await client.runs.wait(fork.id, timeout=30)
     assert (run.status, run.final_text) == ("completed", before.final_text)
     assert (at.model.hits - hits, LOOKED[looked:]) == (2, [3])
-    assert [each.content for each in run.messages] == [each.content for each in before.messages]
+    assert [without_envelope(each.text) for each in run.messages] == [
+        without_envelope(each.text) for each in before.messages
+    ]
     assert run.metadata == {"tenant": "a", "forked_from": origin}
     assert run.task_queue == before.task_queue
     assert await client.runs.get(origin) == before

@@ -17,6 +17,7 @@ from temporalio.converter import PayloadCodec
 
 from holdfast import Agent, AsyncClient, InputInvalid, RunNotFound, tool
 from holdfast.client.restart import ClosedLink
+from holdfast.envelope import without_envelope
 from holdfast.request import RunRequest
 from holdfast.wire import REQUEST_DIGEST_MEMO, STARTED_AT_MEMO
 from holdfast.worker.build import make_worker
@@ -40,7 +41,7 @@ AGENT = Agent(name="going-on", model=MODEL, tools=[look])
 def _script(request: ChatRequest) -> Reply:
     if request.turn == 0:
         return call(("look", {"what": str(request.last_text)}))
-    return say(f"answer {request.turn}: {request.messages[-1]['content']}")
+    return say(f"answer {request.turn}: {without_envelope(str(request.messages[-1]['content']))}")
 
 
 @pytest.fixture

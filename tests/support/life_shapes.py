@@ -10,6 +10,7 @@ from typing import Any
 from holdfast import Agent, Compaction, Interaction, Limits, ToolContext, ask_user, sleep, tool, wait_until
 from holdfast.worker.scripted import ChatRequest, Reply, call, fail, hang, say
 from tests.support.answer_shapes import ANSWER_SHAPES
+from tests.support.elsewhere_shapes import ELSEWHERE_SHAPES
 from tests.support.kin_shapes import KIN_SHAPES
 from tests.support.mcp_shapes import MCP_SHAPES
 from tests.support.model_shapes import MODEL_SHAPES
@@ -344,4 +345,5 @@ LIFE_SHAPES: dict[str, Shape] = {
     ),
     "forked": Shape(turns(call(_ADD), call(_ADD), say("3.")), during=_fork),
 }
-SHAPES_OF_ALL = SHAPES | LIFE_SHAPES | ANSWER_SHAPES | KIN_SHAPES | MODEL_SHAPES | MCP_SHAPES | POLICY_SHAPES
+SHAPES_OF_ALL = SHAPES | LIFE_SHAPES | ANSWER_SHAPES | ELSEWHERE_SHAPES | KIN_SHAPES | MODEL_SHAPES | MCP_SHAPES
+SHAPES_OF_ALL |= POLICY_SHAPES

@@ -72,7 +72,7 @@ async def test_a_fork_of_a_closed_run_goes_on_with_its_whole_conversation(at: St
     assert (ended.final_text, ended.run_seq, len(met.play.asked)) == ("Done: and?", 1, 3)
     part = await fork(at, met.run.id, run=met.link, length=3)
     assert (await result(part)).final_text == f"Done: {met.play.key}"
-    assert [each["role"] for each in met.play.asked[-1].messages] == ["user", "assistant", "tool"]
+    assert [each["role"] for each in met.play.asked[-1].messages] == ["system", "user", "assistant", "tool"]
 
 
 async def test_an_approval_of_one_run_is_none_of_its_forks(at: Stage) -> None:

@@ -64,7 +64,7 @@ AGENTS = [
     agent("impatient", interaction=Interaction(timeout_seconds=1)),
     agent("active", limits=Limits(max_active_seconds=1.5)),
     agent("deadline", limits=Limits(deadline_seconds=1.5)),
-    agent("cheap", limits=Limits(max_cost_usd=0.00001)),
+    agent("cheap", limits=Limits(max_cost_usd=0.0005)),
     agent("long", limits=Limits(max_steps=1000, max_model_calls=1000)),
     agent("compact", limits=Limits(max_steps=1000), compaction=Compaction(at_tokens=500, keep_tokens=100)),
 ]
@@ -267,7 +267,14 @@ async def test_active_time_stands_still_while_a_run_waits(at: Stage) -> None:
 
 async def test_no_model_call_is_made_once_the_money_is_spent(at: Stage) -> None:
     hits = at.model.hits
-    ended = await result(await start(at, "cheap", 'call(("add", {"left": 1, "right": 2}), text="I add.")', 'say("3")'))
+    ended = await result(
+        await start(
+            at,
+            "cheap",
+            'call(("add", {"left": 1, "right": 2}), text="I add.", usage={"completion_tokens": 999})',
+            'say("3")',
+        )
+    )
     assert (ended.status, ended.final_text) == ("degraded", "I add.")
     assert at.model.hits == hits + 1
 

@@ -182,7 +182,6 @@ def test_a_history_holds_the_events_without_which_it_is_not_what_its_name_says(n
         ("tools-elsewhere", "tool_completed", {"tool_name": "charge", "attempt": 1}),
         ("tools-elsewhere", "tool_call_exception", {"tool_name": "scan", "error_type": "ToolResultInvalid"}),
         ("tools-elsewhere", "tool_call_exception", {"tool_name": "lost", "error_type": "NoWorker"}),
-        ("interrupted-elsewhere", "tool_call_exception", {"tool_name": "hold_still", "error_type": "Cancelled"}),
         ("fallen-back", "model_call_exception", {"model": FIRST, "falls_back_to": SECOND, "attempt": 2}),
         ("fallen-back", "model_completed", {"step": 2}),
         ("fallen-back-in-vain", "model_call_exception", {"model": SECOND, "error_type": "ModelUnavailable"}),

@@ -14,7 +14,7 @@ JOURNAL = "DURABILITY_JOURNAL"
 """The environment variable that names the journal's file."""
 
 
-def _note(name: str, context: ToolContext, phase: str) -> None:
+def note(name: str, context: ToolContext, phase: str) -> None:
     """Append one line: O_APPEND keeps the lines of several processes whole."""
     line = {
         "tool": name,
@@ -36,18 +36,18 @@ def _note(name: str, context: ToolContext, phase: str) -> None:
 @tool(max_attempts=10)  # kills of many kinds in one run may hit the same call more than twice
 def weigh(step: int, seconds: float, context: ToolContext) -> dict[str, object]:
     """Weigh something, in a thread."""
-    _note("weigh", context, "begin")
+    note("weigh", context, "begin")
     time.sleep(seconds)
-    _note("weigh", context, "end")
+    note("weigh", context, "end")
     return {"step": step, "grams": step * 100}
 
 
 @tool(max_attempts=10)  # kills of many kinds in one run may hit the same call more than twice
 async def fetch(step: int, seconds: float, context: ToolContext) -> str:
     """Fetch something, in the tools' loop."""
-    _note("fetch", context, "begin")
+    note("fetch", context, "begin")
     await asyncio.sleep(seconds)
-    _note("fetch", context, "end")
+    note("fetch", context, "end")
     return f"page {step} " + "x" * 500
 
 

@@ -128,6 +128,10 @@ class Reviewed(Data):
     """Times in a row that an answer was asked for again."""
     final_rewrites: int = 0
     """The same of what the run would end with."""
+    passed: str = ""
+    """The hash of what the run may end with, and of the guardrails that let it pass."""
+    seen: tuple[str, ...] = ()
+    """The open calls that hooks were asked about."""
     verdicts: tuple[dict[str, Any], ...] = ()
     """What hooks have said of the open calls: HookVerdicts in wire form."""
 

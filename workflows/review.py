@@ -6,10 +6,11 @@ is checked before the model sees it, and what the run would end with before it e
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from holdfast.bounds import cut
+from holdfast.bounds import canonical_json, cut
 from holdfast.calls import GuardrailCheck, GuardrailSaid, HookVerdict, LoadedAgent, PolicyCheck
 from holdfast.carried import Carried, OpenTurn, Reviewed
 from holdfast.guardrails import GuardrailSpec, Stage
@@ -41,10 +42,12 @@ class Reviews:
     """Its calls that wait for hooks."""
     handed_on: OpenTurn | None = None
     """What the link before knew of these calls, while they are not open again."""
+    seen: tuple[str, ...] = ()
+    """The calls that hooks were asked about."""
     verdicts: dict[str, HookVerdict] = field(default_factory=dict)
     """What hooks have said, by call id."""
-    passed: str | None = None
-    """The text that may be the run's last."""
+    passed: str = ""
+    """The hash of the text that may be the run's last, and of who let it pass."""
     rewrites: int = 0
     final_rewrites: int = 0
     error: RunError | None = None
@@ -56,6 +59,7 @@ class Reviews:
         before = carried.review if carried is not None else Reviewed()
         reviews = cls(tuple(loaded.agent.guardrail_specs), loaded.policy_hooks, loaded.agent.guardrail_retries, before)
         reviews.rewrites, reviews.final_rewrites = before.rewrites, before.final_rewrites
+        reviews.passed, reviews.seen = before.passed, before.seen
         reviews.hear(before.unheard)
         told = [HookVerdict.recorded(each) for each in before.verdicts]
         reviews.verdicts = {each.call_id: each for each in told}
@@ -68,6 +72,8 @@ class Reviews:
             answer=self.answer,
             rewrites=self.rewrites,
             final_rewrites=self.final_rewrites,
+            passed=self.passed,
+            seen=self.seen,
             verdicts=tuple(each.wire() for each in self.verdicts.values()),
         )
 
@@ -117,7 +123,7 @@ def unheard(state: RunState) -> Move | None:
 
 def final(state: RunState, move: Finish) -> Move:
     """Return the check of what the run would end with; the end itself once it has passed."""
-    if not state.review.on("output") or state.review.passed == move.text:
+    if not state.review.on("output") or state.review.passed == _hash(state, move.text):
         return move
     answers = (each.text for each in reversed(state.talk.messages) if each.role == "assistant")
     return _guardrails(state, "output", text=None if next(answers, None) == move.text else move.text)
@@ -144,7 +150,7 @@ def _reference(state: RunState) -> dict[str, Any]:
 def answered(state: RunState, now: float) -> Turn | None:
     """Take that the model has answered: its calls are open at once where nobody has to see them first."""
     reviews = state.review
-    reviews.verdicts, reviews.handed_on, reviews.passed = {}, None, None
+    reviews.verdicts, reviews.seen, reviews.handed_on, reviews.passed = {}, (), None, ""
     reviews.answer = bool(reviews.on("answer"))
     return None if reviews.answer else _open(state, now)
 
@@ -169,7 +175,7 @@ def guarded(state: RunState, check: GuardrailCheck, said: tuple[GuardrailSaid, .
     again = last.action == "rewrite" and not state.limit_reached
     if check.stage == "output":
         if last.action == "pass":
-            reviews.passed = _text(state, check)
+            reviews.passed = _hash(state, _text(state, check))
             return None
         if not again or reviews.final_rewrites >= reviews.retries:
             _blocked(state, last)
@@ -210,7 +216,7 @@ def _open(state: RunState, now: float) -> Turn | None:
     reviews = state.review
     if reviews.hooks:
         admitted = opening.admitted(state, reviews.handed_on)
-        reviews.calls = tuple(call_id for call_id in admitted if call_id not in reviews.verdicts)
+        reviews.calls = tuple(call_id for call_id in admitted if call_id not in reviews.seen)
         if reviews.calls:
             return None
     return _opened(state, now)
@@ -218,6 +224,7 @@ def _open(state: RunState, now: float) -> Turn | None:
 
 def _opened(state: RunState, now: float) -> Turn | None:
     reviews = state.review
+    reviews.seen += reviews.calls
     handed_on, reviews.handed_on, reviews.calls = reviews.handed_on, None, ()
     opened = opening.open_turn(state, now, handed_on)
     state.wake()
@@ -228,6 +235,11 @@ def _text(state: RunState, check: GuardrailCheck) -> str:
     if check.text is not None:
         return check.text
     return next(each.text for each in reversed(state.talk.messages) if each.role == "assistant")
+
+
+def _hash(state: RunState, text: str) -> str:
+    names = [each.name for each in state.review.on("output")]
+    return hashlib.sha256(canonical_json([names, text]).encode()).hexdigest()[:16]
 
 
 def _told(said: GuardrailSaid) -> str:

@@ -45,8 +45,9 @@ def _script(request: ChatRequest) -> Reply:
     if "wait" in request.last_text:
         return say("late", delay=30)
     if request.turn == 0 and request.tool_names:
-        arguments = {"text": "x"} if request.tool_names == ["note"] else {"a": 1, "b": 2}
-        return call((request.tool_names[0], arguments))
+        arguments: dict[str, dict[str, object]] = {"note": {"text": "x"}, "demo": {"message": "Help me."}}
+        name = request.tool_names[0]
+        return call((name, arguments.get(name, {"a": 1, "b": 2})))
     return say(f"Hi: {request.last_text}")
 
 
@@ -71,6 +72,14 @@ def test_run_sync_returns_the_result(runner: Runner) -> None:
     assert execution.output == f"{result.run_id}: x"
     assert result.usage_aggregate.model_calls == 2
     assert result.usage_aggregate.total_tokens > 0
+
+
+def test_the_tools_of_subagents_are_there_without_a_word(runner: Runner) -> None:
+    lead = Agent(name="lead", model="scripted/lead", subagents=[AGENT])
+    result = runner.run_sync(lead, user_message="Hello!")
+    assert (result.state, result.final_text) == ("completed", "Hi: Hello!")
+    note, demo = result.tool_executions
+    assert (note.tool_name, note.agent_path, demo.output) == ("note", "lead/demo", "Hi: Help me.")
 
 
 async def test_run_stream_and_run_handle_work_in_any_event_loop(runner: Runner) -> None:

@@ -140,6 +140,30 @@ async def test_a_subagent_that_went_on_by_itself_meanwhile_gives_its_answer_and_
     assert done.usage_aggregate.model_calls == sum(cast.asked.values())
 
 
+async def test_a_subagent_of_many_links_goes_on_from_its_last_one(address: str) -> None:
+    cast = Cast(
+        {
+            "lead": (asks("writer"), says("Led.")),
+            "writer": (*[uses("note")] * 6, uses("hold"), says("Written.")),
+        }
+    )
+    async with stage(address, script, AGENTS, continue_after_events=15) as at:
+        run = await start(at, "lead", cast)
+        await cast.has_run("hold")
+        writer = (await children(at, cast.key))["writer"]
+        _, events = await timeline(at.client, writer)
+        assert [each.type for each in events].count("run_continued") > 1
+        await run.signal("interrupt")
+        await ended(run)
+        cast.gate.set()
+        done = await again(at, "lead", cast)
+        assert (done.status, cast.asked) == ("completed", {"lead": 2, "writer": 8})
+        assert [name for name, _ in cast.ran].count("note") == 6
+        assert done.usage_aggregate.model_calls == 10
+        assert done.subagent_executions[0].steps == 8
+        assert (await _lineage(at, writer))["run_id"] == cast.key
+
+
 async def test_a_pause_reaches_a_grandchild_and_so_does_its_end(at: Stage) -> None:
     cast = Cast(
         {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ class Cast:
     lines: dict[str, tuple[Line, ...]]
     key: str = field(default_factory=lambda: f"cast-{uuid.uuid4().hex[:12]}")
     """The first message of every run of the cast, and the id of the first of them."""
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    gate: threading.Event = field(default_factory=threading.Event)
     asked: Counter[str] = field(default_factory=Counter)
     """How often each role's model was asked."""
     ran: list[tuple[str, str]] = field(default_factory=list)
@@ -75,7 +75,7 @@ def stays_silent(cast: Cast, request: ChatRequest) -> Reply:
 
 async def waits(cast: Cast, request: ChatRequest) -> Reply:
     """Answer once the gate is open."""
-    await cast.gate.wait()
+    await until(cast.gate.is_set)
     return say("At last.")
 
 
@@ -90,7 +90,7 @@ async def note(key: str, context: ToolContext) -> str:
 async def hold(key: str, context: ToolContext) -> str:
     """Wait at the gate."""
     CASTS[key].ran.append(("hold", context.idempotency_key))
-    await CASTS[key].gate.wait()
+    await until(CASTS[key].gate.is_set)
     return "held"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.service import RPCError
 
 from holdfast import RunResult
 from holdfast.client.runs import AsyncClient
@@ -82,9 +84,8 @@ async def test_a_run_that_goes_on_goes_on_in_its_subagent_and_nothing_is_asked_o
     )
     run = await start(at, "boss", cast)
     await cast.has_run("hold")
-    await _checked(at, cast.key)
-    stop = {"cancel": run.cancel, "terminate": run.terminate}
-    await stop.get(how, lambda: run.signal("interrupt", {"reason": "lunch"}))()
+    await _told(at, cast.key, "subagent_completed")
+    await _stop(run, how)
     await ended(run)
     if how == "interrupt":
         left = await result(run)
@@ -114,13 +115,16 @@ async def test_a_run_that_goes_on_goes_on_in_its_subagent_and_nothing_is_asked_o
     assert folded.result == done
 
 
-async def _checked(at: Stage, run_id: str) -> None:
-    """Wait until a subagent's answer is recorded."""
-    while True:
-        _, events = await timeline(at.client, run_id)
-        if any(each.type == "subagent_completed" for each in events):
-            return
-        await asyncio.sleep(0.05)
+async def _stop(run: WorkflowHandle[Any, Any], how: str) -> None:
+    stop = {"cancel": run.cancel, "terminate": run.terminate}
+    await stop.get(how, lambda: run.signal("interrupt", {"reason": "lunch"}))()
+
+
+async def _told(at: Stage, run_id: str, kind: str) -> None:
+    """Wait until a run's timeline has an event of this type."""
+    async with asyncio.timeout(DEADLINE):
+        while not any(each.type == kind for each in (await timeline(at.client, run_id))[1]):
+            await asyncio.sleep(0.05)
 
 
 async def test_a_subagent_that_went_on_by_itself_meanwhile_gives_its_answer_and_is_asked_nothing(at: Stage) -> None:
@@ -164,6 +168,36 @@ async def test_a_subagent_of_many_links_goes_on_from_its_last_one(address: str) 
         assert (await _lineage(at, writer))["run_id"] == cast.key
 
 
+@pytest.mark.parametrize("lead", ["lead", "first"])
+async def test_a_tree_that_is_stopped_at_any_moment_goes_on_to_its_end_and_calls_no_tool_twice(
+    at: Stage, lead: str
+) -> None:
+    async def one(number: int) -> None:
+        cast = Cast(
+            {
+                lead: (asks("writer", "checker"), says("All.")),
+                "writer": (uses("note"), says("Written.")),
+                "checker": (uses("note"), uses("note", "note"), says("Checked.")),
+            }
+        )
+        run = await start(at, lead, cast)
+        await asyncio.sleep(number * 0.08)
+        with contextlib.suppress(RPCError):  # it may have ended by itself
+            await _stop(run, ("interrupt", "cancel", "terminate")[number % 3])
+        await ended(run)
+        done = await again(at, lead, cast)
+        folded, _ = await timeline(at.client, cast.key)
+        assert (done.status, folded.result) == ("completed", done)
+        assert folded.state is not None
+        assert folded.state.usage == done.usage_aggregate
+        made = [(each.agent_path, each.tool_call_id) for each in done.tool_executions]
+        assert len(made) == len(set(made))
+        if lead == "lead":
+            assert len({key for _, key in cast.ran}) == 4
+
+    await asyncio.gather(*(one(number) for number in range(12)))
+
+
 async def test_a_pause_reaches_a_grandchild_and_so_does_its_end(at: Stage) -> None:
     cast = Cast(
         {
@@ -175,9 +209,10 @@ async def test_a_pause_reaches_a_grandchild_and_so_does_its_end(at: Stage) -> No
     run = await start(at, "boss", cast)
     await cast.has_run("hold")
     await run.signal("pause", {"reason": "lunch"})
-    cast.gate.set()
     lead = (await children(at, cast.key))["lead"]
     writer = (await children(at, lead))["writer"]
+    await _told(at, writer, "paused")
+    cast.gate.set()
     for each in (writer, lead, cast.key):
         await _stands(at, each, "paused")
     assert cast.asked["writer"] == 1

@@ -189,6 +189,7 @@ async def test_usage_and_cost_are_recorded_exactly(address: str, stream: bool) -
             "cached_input_tokens": 800,
             "reasoning_tokens": 40,
             "unpriced_calls": 0,
+            "cached_calls": 0,
             "estimated_calls": 0,
         }
         assert result.cost_usd == used.cost_usd == pytest.approx(3000 * 1e-6 + 100 * 4e-6, rel=1e-12)

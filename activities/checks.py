@@ -60,14 +60,16 @@ class CheckActivities:
         PolicyFailed where a hook raises, or says something else than a decision.
         """
         memory = Memory(self._cache)
-        agent, message = (await memory.agent()).name, _last_answer(await memory.messages(check))
+        agent, message = await memory.agent(), _last_answer(await memory.messages(check))
+        elsewhere = {spec.name: spec.activity or "" for spec in agent.tool_specs}
         verdicts: list[HookVerdict] = []
         for call in message.tool_calls:
             if call.id in check.calls:
                 asked = PolicyRequest(
                     tool=call.name,
                     arguments=json.loads(call.function.arguments or "{}"),
-                    agent=agent,
+                    activity=elsewhere.get(call.name, ""),
+                    agent=agent.name,
                     context=check.context,
                     run_id=memory.key[0],
                     call_id=call.id,

@@ -54,7 +54,8 @@ class Match(Data):
 
     def fits(self, call: AskedCall, *, restricting: bool) -> bool:
         """Say whether a call is one of those that are meant; a rule that restricts is read the stricter way."""
-        if not fnmatchcase(call.tool, self.tool) or not fnmatchcase(call.agent, self.agent):
+        names = {call.tool, call.activity or call.tool} if restricting else {call.tool}
+        if not any(fnmatchcase(name, self.tool) for name in names) or not fnmatchcase(call.agent, self.agent):
             return False
         found = ((self.arguments, call.arguments), (self.context, call.context))
         return all(
@@ -68,6 +69,8 @@ class AskedCall(Data):
     """A tool call as rules and hooks see it."""
 
     tool: str
+    activity: str = ""
+    """The activity that carries it out, where that has another name: a rule that restrains matches that name too."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     agent: str = ""
     context: dict[str, Any] = Field(default_factory=dict)

@@ -135,7 +135,7 @@ def judged(
     call: ToolCall, spec: ToolSpec, arguments: dict[str, Any], judge: Judge, given: Mapping[str, Any]
 ) -> Decision:
     """Hold a call against the policies: first a person's input is asked for, then somebody's approval."""
-    said = judge.judge(call.id, spec.name, arguments)
+    said = judge.judge(call.id, spec, arguments)
     if said.denial is not None:
         return Refused(call, *denied(said.denial), said)
     waits: Waits | None = None

@@ -48,9 +48,15 @@ class Judge:
         """Take the policies that a run is pinned to."""
         return cls(loaded.agent.name, loaded.policy, loaded.agent.policy, context, verdicts)
 
-    def judge(self, call_id: str, tool: str, arguments: Mapping[str, Any]) -> Judged:
+    def judge(self, call_id: str, spec: ToolSpec, arguments: Mapping[str, Any]) -> Judged:
         """Return what each policy says of a call with these arguments."""
-        call = AskedCall(tool=tool, arguments=dict(arguments), agent=self.agent, context=dict(self.context))
+        call = AskedCall(
+            tool=spec.name,
+            activity=spec.activity or "",
+            arguments=dict(arguments),
+            agent=self.agent,
+            context=dict(self.context),
+        )
         said: list[Judgement] = []
         by: tuple[tuple[Source, Policy | None], ...] = (("worker", self.worker_policy), ("agent", self.agent_policy))
         for source, policy in by:

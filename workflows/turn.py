@@ -83,7 +83,8 @@ class Turn:
         held = [part for one in self.slots.values() for part in (one.edited, one.given) if part]
         if sum(map(json_size, [new, *held])) > EDITED_MAX_BYTES:
             raise NotAwaited(f"people give the calls of one turn at most {EDITED_MAX_BYTES:,} bytes of arguments")
-        denial = self.judge.judge(slot.call.id, slot.call.name, arguments).denial
+        assert isinstance(slot.decision, Admitted)
+        denial = self.judge.judge(slot.call.id, slot.decision.spec, arguments).denial
         if denial is not None:
             raise NotAwaited(f"with these arguments the call is not allowed: {denied(denial)[1]}")
 

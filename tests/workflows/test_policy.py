@@ -89,6 +89,15 @@ def test_the_word_that_restrains_most_counts_whoever_says_it(
     assert stands(turn) == expected
 
 
+def test_a_tool_under_another_name_is_still_what_its_activity_is() -> None:
+    renamed = {"harmless": ToolSpec(name="harmless", activity="refund", task_queue="billing")}
+    for action, refused in (("deny", True), ("allow", False)):
+        judge = Judge("demo", rules(action, match={"tool": "refund"}))
+        (decision,) = admit((ToolCall.of("id0", "harmless", "{}"),), renamed, Limits(), 0, None, (), judge)
+        assert isinstance(decision, Refused) is refused
+        assert bool(decision.judged.said) is refused
+
+
 def test_only_the_workers_own_rule_lifts_a_tools_approval() -> None:
     assert stands(turn_of(ask("wire"), agent=rules("allow"))) == "approval"
     assert stands(turn_of(ask("wire"), hook=Judgement("allow", "h", "hook"))) == "approval"

@@ -183,7 +183,7 @@ def going_on(past: Past, after: After, own: str) -> Past:
         anew: dict[str, Any] = {"run_seq": carried.run_seq + 1, "base": carried.counts, "limit_reached": None}
         anew |= {"paused": None, "started_at": 0.0, "active_seconds": 0.0, "repairs": 0, "tolerated": {}}
         anew["review"] = carried.review.model_copy(update={"rewrites": 0, "final_rewrites": 0})
-        anew["models"] = Asking(answered=carried.models.answered)
+        anew |= {"models": Asking(answered=carried.models.answered), "given_up": False}
         rests = tuple(each for each in carried.turn.awaited if each.waits == "timer")  # people are asked afresh
         anew["turn"] = carried.turn.model_copy(update={"awaited": rests})
         return replace(past, carried=carried.model_copy(update=anew))

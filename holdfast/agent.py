@@ -89,7 +89,7 @@ class Limits(Data):
     max_steps: int = Field(default=50, ge=1)
     """Turns of the loop: one model call each, and the tool calls that it asked for."""
     max_model_calls: int = Field(default=100, ge=1)
-    """Model calls of the whole run; retries of one call count once."""
+    """Model calls of the whole run, each fallback that is asked included; retries of one model count once."""
     max_tool_calls: int = Field(default=500, ge=0)
     """Tool calls of the whole run; those beyond it are refused, and the model is told."""
     max_parallel_tools: int = Field(default=16, ge=1, le=TURN_MAX_TOOL_CALLS)

@@ -169,6 +169,8 @@ class Carried(Data):
     executions: tuple[ToolExecution, ...] = ()
     """The latest, as previews."""
     models: Asking = Asking()
+    given_up: bool = False
+    """Whether even the closing call can't be made."""
     sources: tuple[Source, ...] = ()
     """The latest that tools have named."""
     turn: OpenTurn = OpenTurn()

@@ -18,7 +18,7 @@ def page(state: RunState, status: str) -> str:
         f"- step {state.steps} of at most {state.budget.base.steps + state.limits.max_steps}, "
         f"{state.counts.tool_calls} tool calls",
         f"- {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, ${usage.cost_usd:.4f}",
-        f"- model `{agent.model}`, revision `{state.loaded.revision}`",
+        f"- model `{state.models.answered_by or agent.model}`, revision `{state.loaded.revision}`",
     ]
     if usage.unpriced_calls:
         lines.append(f"- {usage.unpriced_calls} calls without a known price")

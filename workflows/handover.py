@@ -49,6 +49,7 @@ def carry(state: RunState, link: str, **more: Any) -> Carried:
         seen=state.seen,
         executions=state.executions.latest(),
         models=state.models.handed_on(),
+        given_up=state.given_up,
         sources=sources_so_far(state).latest(),
         turn=turn,
         children=state.family.handed_on(),
@@ -100,6 +101,7 @@ def resume(
         awaits_thread=carried.awaits_thread,
         seen_ids=SeenIds(carried.seen),
         dropped=carried.turn.dropped,
+        given_up=carried.given_up,
         lineage=lineage,
         carried=carried,
     )

@@ -106,7 +106,7 @@ def observable(state: RunState) -> dict[str, Any]:
             for slot in slots
         ],
         "paused": state.paused,
-        "models": state.models.handed_on(),
+        "models": (state.models.handed_on(), state.given_up),
         "counts": (state.counts, state.budget.base),
         "limit": state.limit_reached,
         "tokens": state.talk.tokens(),

@@ -175,6 +175,19 @@ async def test_a_run_that_rests_too_long_fails_with_the_cause(address: str) -> N
         ended = await at.run(agent("first", model_settings=settings), message="Go")
         assert (ended.status, ended.error and ended.error.type) == ("failed", "ModelOut")
         assert "the last one: ModelUnavailable" in ended.final_text
+        at.model.script = lambda _: say("back at last")
+        runs = AsyncClient(temporal=at.client, task_queue=at.task_queue).runs
+        await asyncio.sleep(1.5)
+        await runs.resume_run(ended.run_id)
+        again = await runs.wait(ended.run_id, timeout=20)
+        assert (again.status, again.final_text) == ("completed", "back at last")
+
+
+async def test_a_deadline_ends_a_rest(address: str) -> None:
+    limits = Limits(deadline_seconds=1.5, max_active_seconds=60)
+    async with stage(address, by_model(first=BUSY), tools=[look], breaker_failures=1, breaker_seconds=300) as at:
+        ended = await at.run(agent("first", model_settings=ModelSettings(), limits=limits), message="Go")
+        assert (ended.status, ended.state_snapshot["interrupted_by"]) == ("interrupted", "deadline_seconds")
 
 
 @pytest.mark.parametrize("how", ["interrupt", "cancel", "pause"])

@@ -54,7 +54,7 @@ class Playing:
             case CallTools():
                 settle(self.state)
             case CompactContext():
-                self.state.not_compacted()
+                self.state.talk.not_summarised()
             case Rest(_, until):
                 assert until > self.now
                 self.now = until

@@ -10,6 +10,7 @@ from temporalio.client import Plugin
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
 
+from holdfast.activities.reading import tolerant
 from holdfast.errors import HoldfastError, ServerUnavailable
 
 DEFAULT_ADDRESS = "localhost:7233"
@@ -58,7 +59,7 @@ async def connect(
 
 
 async def _connected(options: dict[str, Any], plugins: tuple[Plugin, ...]) -> temporalio.client.Client:
-    options.setdefault("data_converter", pydantic_data_converter)
+    options.setdefault("data_converter", tolerant(pydantic_data_converter))
     connecting = temporalio.client.Client.connect(**options, plugins=plugins)
     try:
         return await asyncio.wait_for(connecting, _SECONDS)

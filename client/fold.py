@@ -10,6 +10,7 @@ from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import DataConverter
 
+from holdfast.activities.reading import tolerant
 from holdfast.agent import Interaction
 from holdfast.calls import LoadedAgent
 from holdfast.carried import Carried, Reference
@@ -36,7 +37,7 @@ class Fold:
     """Keeps a run's state while its history is read, link by link."""
 
     def __init__(self, converter: DataConverter) -> None:
-        self._converter = converter
+        self._converter = tolerant(converter)
         self.request: RunRequest | None = None
         """What the run was first asked for, as far as history still tells."""
         self.started_at: datetime | None = None

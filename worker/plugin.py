@@ -36,6 +36,7 @@ from holdfast.activities.mcp_calls import McpActivities
 from holdfast.activities.mcp_pool import McpPool
 from holdfast.activities.model import ModelActivities, warm_up
 from holdfast.activities.past import PastActivities
+from holdfast.activities.reading import tolerant
 from holdfast.activities.responses import Responses
 from holdfast.activities.secrets import Scrubber
 from holdfast.activities.threads import ThreadActivities
@@ -252,10 +253,11 @@ def _litellm(settings: Settings) -> Complete:
 def _with_pydantic(converter: DataConverter | None) -> DataConverter:
     """Use pydantic's payload converter, and keep the codec of a converter that is there already."""
     if converter is None or converter == DataConverter.default:
-        return pydantic_data_converter
+        return tolerant(pydantic_data_converter)
     if converter.payload_converter_class is DataConverter.default.payload_converter_class:
-        return dataclasses.replace(converter, payload_converter_class=pydantic_data_converter.payload_converter_class)
-    return converter
+        ours = pydantic_data_converter.payload_converter_class
+        return tolerant(dataclasses.replace(converter, payload_converter_class=ours))
+    return tolerant(converter)
 
 
 def _with_passthrough(runner: WorkflowRunner | None) -> WorkflowRunner:

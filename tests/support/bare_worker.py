@@ -47,6 +47,13 @@ async def hold(arguments: dict[str, Any]) -> str:
     return f"held at attempt {info.attempt}"
 
 
+def _nested() -> list[Any]:
+    nested: list[Any] = []
+    for _ in range(300):
+        nested = [nested]
+    return nested
+
+
 @activity.defn(name="odd")
 async def odd(arguments: dict[str, Any]) -> Any:
     """Return what no JSON is, or too much of it, or fail."""
@@ -58,12 +65,11 @@ async def odd(arguments: dict[str, Any]) -> Any:
         case "nan":
             return float("nan")
         case "deep":
-            nested: list[Any] = []
-            for _ in range(300):
-                nested = [nested]
-            return nested
+            return _nested()
         case "large":
             return "x" * 1_500_000
+        case "unreadable failure":
+            raise ApplicationError("out of ink", _nested(), non_retryable=True)
         case _:
             raise ApplicationError("out of paper", {"tray": 2}, type="P" * 900, non_retryable=True)
 

@@ -14,10 +14,16 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("holdfast", "activities", "workflows", "client", "worker")
 RANK = {folder: rank for rank, folder in enumerate(FOLDERS)}
 FILES = [path.relative_to(ROOT) for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
-WITHOUT_TEMPORAL = {
+WITH_TEMPORAL = {
     Path(f"workflows/{name}.py")
-    for name in ("state", "heard", "summary", "asking", "models", "budget", "turn", "thread_state", "admission")
+    for name in (
+        *("begin", "catalog", "checks", "hands", "in_thread", "live", "loop", "options", "outcomes", "run", "shown"),
+        *("subagents", "thread"),
+    )
 }
+"""The shells around what is decided: every other file of workflows/ is plain, and can be tested without a server."""
+ALONE = {"litellm": "activities/_litellm", "mcp": "activities/_mcp", "mcp_types": "activities/_mcp"}
+"""Somebody else's package → the beginning of the paths that may know it."""
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
@@ -44,6 +50,11 @@ def target(name: str) -> str | None:
     return second if second in FOLDERS else "holdfast"
 
 
+def is_plain(path: Path) -> bool:
+    """Say whether a file holds decisions alone."""
+    return path.parts[0] == "workflows" and path not in WITH_TEMPORAL
+
+
 def breaches(path: Path, source: str) -> list[str]:
     """Say what a file imports that it must not."""
     tree = ast.parse(source)
@@ -67,9 +78,9 @@ def breaches(path: Path, source: str) -> list[str]:
             found.append(f"a relative import: {name}")
         elif first in FOLDERS and first != "holdfast":
             found.append(f"the bare {name}")
-        elif first == "litellm" and not path.as_posix().startswith("activities/_litellm"):
-            found.append("litellm")
-        elif first == "temporalio" and (path.parts[0] == "holdfast" or path in WITHOUT_TEMPORAL):
+        elif first in ALONE and not path.as_posix().startswith(ALONE[first]):
+            found.append(first)
+        elif first == "temporalio" and (path.parts[0] == "holdfast" or is_plain(path)):
             found.append("temporalio")
         elif folder is not None and RANK[folder] > RANK[path.parts[0]]:
             exported = path == Path("holdfast/__init__.py") and id(node) in typing_only
@@ -99,8 +110,10 @@ def test_every_folder_is_looked_at() -> None:
         ("activities/model.py", "def f():\n    from holdfast.workflows.state import RunState"),
         ("activities/model.py", "if TYPE_CHECKING:\n    from holdfast.client import Client"),
         ("activities/model.py", "import litellm"),
+        ("activities/mcp_pool.py", "def f():\n    from mcp import Client"),
         ("activities/model.py", "from . import tools"),
         ("workflows/state.py", "from temporalio import workflow"),
+        ("workflows/a_new_decision.py", "from temporalio import workflow"),
         ("workflows/run.py", "with passed_through():\n    import holdfast.client.timeline"),
         ("client/runs.py", "def f():\n    from holdfast.worker import Runner"),
         ("client/runs.py", "import_module('holdfast.worker.build')"),
@@ -120,6 +133,7 @@ def test_an_import_against_the_arrows_is_seen(path: str, source: str) -> None:
     [
         ("holdfast/__init__.py", "if TYPE_CHECKING:\n    from holdfast.worker import Runner"),
         ("activities/_litellm.py", "def f():\n    import litellm"),
+        ("activities/_mcp.py", "def f():\n    from mcp import Client"),
         ("client/cli/host.py", "def f():\n    from holdfast.worker import Runner"),
         ("worker/build.py", "from holdfast.client.connect import connect\nfrom holdfast import Agent, Client"),
         ("workflows/run.py", "from temporalio import workflow\nfrom holdfast.activities.transcripts import Held"),

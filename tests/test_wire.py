@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,14 +16,19 @@ from temporalio.common import RawValue
 
 from holdfast import Agent, AsyncClient, tool, wire
 from holdfast.worker.scripted import ChatRequest, Reply, call, say
+from tests.support.plays import until
 from tests.support.processes import Done, temporal
 from tests.support.stage import MODEL, Stage, result, stage
+
+_woken = threading.Event()
 
 
 @tool
 async def rest(seconds: float) -> str:
-    """Rest."""
-    await asyncio.sleep(seconds)
+    """Rest, but not once woken."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not _woken.is_set():
+        await asyncio.sleep(0.02)
     return "rested"
 
 
@@ -36,7 +43,7 @@ AGENT = Agent(
 
 def _rest(request: ChatRequest) -> Reply:
     if request.turn == 0 and "rest" in str(request.messages):
-        return call(("rest", {"seconds": 1.5}))
+        return call(("rest", {"seconds": 60 if "long rest" in str(request.messages) else 1.5}))
     return say("heard " + ", ".join(each["content"] for each in request.messages if each["role"] == "user"))
 
 
@@ -87,15 +94,19 @@ def test_the_names_on_the_wire_are_these() -> None:
 
 
 async def test_a_run_is_started_queried_messaged_and_read_from_the_shell(at: Stage) -> None:
-    run_id = await _start(at, "--input", '{"agent":"demo","input":{"topic":"rest"}}')
+    _woken.clear()
+    run_id = await _start(at, "--input", '{"agent":"demo","input":{"topic":"a long rest"}}')
+    await until(lambda: bool(at.model.requests))
     await _signal(at, run_id, "--input", '{"text": "And the tides?", "id": "m1"}')
     await _signal(at, run_id, "--input", '{"text": "And the tides?", "id": "m1"}')
     status = await _query(at, run_id, "status")
     assert status["status"] == "running"
     assert set(status) == {"status", "step", "waiting_for", "usage", "limits"}
+    _woken.set()
     done = await _temporal(at, "workflow", "result", "--workflow-id", run_id, "-o", "json")
     found = json.loads(done.stdout)["result"]
-    assert found["final_text"] == "heard Tell me of rest., And the tides?"
+    _woken.clear()
+    assert found["final_text"] == "heard Tell me of a long rest., And the tides?"
     assert found["status"] == "completed"
     assert [each["role"] for each in (await _query(at, run_id, "transcript"))["messages"]] == [
         "user",

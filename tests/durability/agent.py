@@ -7,7 +7,7 @@ import json
 import os
 import time
 
-from holdfast import Agent, Limits, ToolContext, tool
+from holdfast import Agent, Join, Limits, ToolContext, tool
 from tests.support.stage import MODEL
 
 JOURNAL = "DURABILITY_JOURNAL"
@@ -59,3 +59,4 @@ AGENT = Agent(
     limits=Limits(max_steps=1000, max_model_calls=1000, max_tool_calls=2000),
 )
 LEAD = Agent(name="durable-lead", model=MODEL, subagents=[AGENT.name])
+RACE = Agent(name="durable-race", model=MODEL, subagents=[AGENT.name], join=Join(mode="any"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from holdfast.ids import child_run_id
 from holdfast.worker.scripted import ChatRequest, Reply, call, hang, say
-from tests.durability.agent import AGENT, LEAD
+from tests.durability.agent import AGENT, LEAD, RACE
 from tests.durability.theatre import Nursery, Theatre, theatre, until
 from tests.support.stage import result, timeline
 
@@ -54,6 +54,35 @@ async def test_a_worker_killed_in_the_middle_of_a_tree_repeats_only_what_was_und
         calls = [each.tool_call_id for each in ended.subagent_executions]
         assert {child_run_id(at.run_id, each) for each in calls} == {run for run, _ in begun}
         assert ended.usage_aggregate.model_calls == 8
+        folded, _ = await timeline(at.client, at.run_id)
+        assert folded.result == ended
+
+
+async def test_a_worker_killed_in_the_middle_of_a_join_leaves_one_winner(
+    address: str, hatchery: Nursery, tmp_path: Path
+) -> None:
+    asked: Counter[str] = Counter()
+    tree = _tree(asked)
+
+    def script(request: ChatRequest) -> Reply:
+        if str(request.messages[-1]["content"]) == "right":
+            asked["right 0"] += 1
+            return hang()
+        return tree(request)
+
+    asked["lead 1"] = 1  # its last answer is not held
+    async with theatre(address, hatchery, tmp_path, script) as at:
+        await at.start("lead", RACE.name)
+        await until(lambda: _at_work(at) == 2)
+        await at.kill()
+        ended = await result(at.handle)
+        assert (ended.status, ended.final_text) == ("completed", "Both are done.")
+        assert asked == {"lead 0": 1, "lead 1": 2, "left 0": 1, "left 1": 1, "left 2": 1, "right 0": 2}
+        assert [(each.status, each.output) for each in ended.subagent_executions] == [
+            ("completed", "The left one is done."),
+            ("interrupted", None),
+        ]
+        assert [each.success for each in ended.tool_executions if each.agent_depth == 0] == [True, False]
         folded, _ = await timeline(at.client, at.run_id)
         assert folded.result == ended
 

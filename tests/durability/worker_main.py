@@ -28,7 +28,7 @@ from holdfast.errors import ServerUnavailable
 from holdfast.worker import logs
 from holdfast.worker.build import make_worker
 from holdfast.worker.plugin import HoldfastPlugin
-from tests.durability.agent import AGENT, JOURNAL, LEAD
+from tests.durability.agent import AGENT, JOURNAL, LEAD, RACE
 from tests.support.stage import endpoints
 
 
@@ -71,7 +71,7 @@ async def _serve(options: Options, standby: bool) -> None:
         grace_seconds=1,
     )
     client = await _connect(options.address)
-    worker = make_worker(client, HoldfastPlugin([AGENT, LEAD], settings=settings))
+    worker = make_worker(client, HoldfastPlugin([AGENT, LEAD, RACE], settings=settings))
     _say("ready")
     if standby:
         await go.wait()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
-from holdfast.content import ImagePart, Said, TextPart, inline_image
 from holdfast.errors import InputInvalid
+
+if TYPE_CHECKING:
+    from holdfast.content import ImagePart, Said
 
 
 @overload
@@ -18,6 +20,8 @@ def with_images(message: str | None, images: Sequence[str]) -> Said | None:
     """Put images, files or URLs, behind a message; InputInvalid for a file that can't be read or is no image."""
     if not images:
         return message
+    from holdfast.content import TextPart
+
     texts = [] if message is None else [TextPart(type="text", text=message)]
     return [
         *texts,
@@ -29,6 +33,8 @@ def with_images(message: str | None, images: Sequence[str]) -> Said | None:
 
 
 def _inline(file: Path) -> ImagePart:
+    from holdfast.content import inline_image
+
     try:
         return inline_image(file.read_bytes())
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ from holdfast.activities.goals import render
 from holdfast.activities.keys import run_key
 from holdfast.activities.mcp_pool import McpPool
 from holdfast.activities.past import Past
+from holdfast.activities.queues import Queues
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
 from holdfast.bounds import (
@@ -56,6 +57,7 @@ class AgentActivities:
         policy: PolicyEngine | None = None,
         mcp: McpPool | None = None,
         guardrails: Mapping[str, GuardrailSpec] | None = None,
+        queues: Queues | None = None,
     ) -> None:
         self._agents = agents
         self._tools = dict(tools)
@@ -69,6 +71,7 @@ class AgentActivities:
         self._policy = policy or PolicyEngine()
         self._mcp = mcp
         self._guardrails = dict(guardrails or {})
+        self._queues = queues
 
     @activity.defn(name=wire.AGENT_LOAD)
     async def load(self, call: LoadAgent) -> dict[str, Any]:
@@ -82,6 +85,9 @@ class AgentActivities:
             check_context(loaded, request.metadata)
             if request.after is None:
                 self._cache.held(run_key(activity.info())).context = context_of(loaded.agent, request)
+            if self._queues is not None:
+                queues = self._queues.of(loaded.agent, activity.info().task_queue)
+                loaded = loaded.model_copy(update={"queues": queues})
             return loaded.model_dump(mode="json")
         except HoldfastError as error:
             raise ApplicationError(cut(str(error)), type=type(error).__name__, non_retryable=True) from None

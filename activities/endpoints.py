@@ -28,6 +28,8 @@ class Endpoint(Data):
     json_mode: JsonMode | None = None
     """How its models are held to JSON where an agent has an `output_schema`, beside tools as well; None leaves it to
     what litellm knows of the model."""
+    calls_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Calls of its models begun a second, over all workers of a task queue; None sets no bound."""
     input_cost_per_token: float | None = Field(default=None, ge=0)
     """US dollars; for models whose price litellm does not know."""
     output_cost_per_token: float | None = Field(default=None, ge=0)

@@ -119,7 +119,6 @@ def spec_of_listed(listed: Listed, wanted: McpTools) -> ToolSpec:
         timeout_seconds=wanted.timeout_seconds,
         effect=wanted.effect or told,
         max_attempts=wanted.max_attempts,
-        max_concurrent=wanted.max_concurrent,
         requires_approval=wanted.asks(tool),
         activity=f"{server}.{tool}",
         mcp_server=server,

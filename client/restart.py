@@ -15,7 +15,7 @@ from holdfast.agent import Agent
 from holdfast.client.base import RunCalls
 from holdfast.client.history import read
 from holdfast.client.rpc import translated
-from holdfast.client.start import Start
+from holdfast.client.start import Start, share_of
 from holdfast.client.timeline import fitting
 from holdfast.client.views import RunSummary, summarize, summarize_run
 from holdfast.content import Said
@@ -124,7 +124,7 @@ class RestartCalls(RunCalls):
         temporal = await self._client.temporal()
         link = await ClosedLink.of(temporal, ended)
         memo = {wire.STARTED_AT_MEMO: ended.start_time.timestamp(), **await ended.memo()}
-        start = Start(ended.id, link.following(**changed), task_queue or ended.task_queue, memo)
+        start = Start(ended.id, link.following(**changed), task_queue or ended.task_queue, memo, share_of(ended))
         if (await self._describe(ended.id)).run_id != ended.run_id:
             return None
         return await self._started(lambda searchable: start.send_once(temporal, searchable=searchable))

@@ -24,7 +24,7 @@ from holdfast.client.presence import while_served
 from holdfast.client.query import list_runs, runs_query
 from holdfast.client.restart import RestartCalls
 from holdfast.client.rpc import translated
-from holdfast.client.start import Start, choose_id, read_request
+from holdfast.client.start import Start, choose_id, read_request, read_share
 from holdfast.client.steer import SteeringCalls
 from holdfast.client.stream import stream
 from holdfast.client.threads import AsyncThreads
@@ -85,14 +85,19 @@ class AsyncRuns(SteeringCalls, RestartCalls):
         interaction_mode: InteractionMode | None = None,
         run_id: str | None = None,
         idempotency_key: str | None = None,
+        priority: int | None = None,
+        fairness_key: str | None = None,
+        fairness_weight: float | None = None,
     ) -> RunSummary:
         """Start a run of a named agent, or of a whole one, and return at once; without a worker it waits, `pending`.
 
         The same idempotency key returns the same run, also after it closed (as long as the server retains it), and
         raises IdempotencyConflict for another request. A run id that was used before raises RunExists. InputInvalid
         names every field that is wrong. `interaction_mode` says whether somebody is there to approve and to answer, in
-        place of the agent's own word.
+        place of the agent's own word. Where calls wait for their turn, `priority` 1 (to 5) goes first, and runs of
+        different fairness keys (a tenant's name, say) get turns in proportion to their weights.
         """
+        share = read_share(priority, fairness_key, fairness_weight)
         request = read_request(
             agent_id,
             agent,
@@ -103,7 +108,8 @@ class AsyncRuns(SteeringCalls, RestartCalls):
             metadata=metadata,
             interaction_mode=interaction_mode,
         )
-        start = Start(choose_id(request, run_id, idempotency_key), request, self._client.task_queue)
+        chosen = choose_id(request, run_id, idempotency_key)
+        start = Start(chosen, request, self._client.task_queue, priority=share)
         return await self._create(start, idempotency_key)
 
     async def status(self, run_id: str) -> RunSummary:

@@ -12,8 +12,9 @@ from typing import Any
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.common import (
+    Priority,
     SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
@@ -32,6 +33,7 @@ from holdfast.errors import InputInvalid
 from holdfast.request import RunRequest
 from holdfast.workflows.options import WORKFLOW_TASK_SECONDS
 
+_FAIRNESS_KEY_MAX_BYTES = 64
 _WORKFLOW_TASK = timedelta(seconds=WORKFLOW_TASK_SECONDS)
 
 
@@ -44,6 +46,8 @@ class Start:
     task_queue: str
     memo: Mapping[str, Any] = field(default_factory=dict)
     """Of a run that starts again; that of a new one is its request's digest."""
+    priority: Priority = Priority.default
+    """Its share of the queues where its tasks and calls wait."""
 
     @property
     def agent_name(self) -> str:
@@ -74,6 +78,7 @@ class Start:
                 memo={wire.REQUEST_DIGEST_MEMO: self.digest},
                 static_summary=self._summary(message),
                 static_details=self._details(message),
+                priority=self.priority,
             )
         return RunSummary(
             id=self.run_id,
@@ -119,6 +124,10 @@ class Start:
             asked.memo.fields[name].CopyFrom(await encoded(value))
         asked.user_metadata.summary.CopyFrom(await encoded(self._summary(message)))
         asked.user_metadata.details.CopyFrom(await encoded(self._details(message)))
+        share = self.priority
+        asked.priority.priority_key = share.priority_key or 0
+        asked.priority.fairness_key = share.fairness_key or ""
+        asked.priority.fairness_weight = share.fairness_weight or 0.0
         encode_search_attributes(self._attributes(searchable), asked.search_attributes)
         with translated(temporal):
             return (await temporal.workflow_service.start_workflow_execution(asked, retry=True)).run_id
@@ -158,6 +167,26 @@ def choose_id(request: RunRequest, run_id: str | None, idempotency_key: str | No
             raise InputInvalid({"run_id": f"must not begin with {ids.THREAD_PREFIX!r}, as threads do"})
         return ids.check_id("run_id", run_id)
     return ids.new_run_id(request.agent if isinstance(request.agent, str) else request.agent.name)
+
+
+def read_share(priority: int | None, fairness_key: str | None, fairness_weight: float | None) -> Priority:
+    """Return what a run's tasks and calls are to be served by, where they wait; InputInvalid where it does not fit."""
+    wrong: dict[str, str] = {}
+    if priority is not None and priority not in range(1, 6):
+        wrong["priority"] = "must be 1 (first) to 5 (last)"
+    if fairness_key is not None and not 0 < len(fairness_key.encode(errors="replace")) <= _FAIRNESS_KEY_MAX_BYTES:
+        wrong["fairness_key"] = f"must have 1 to {_FAIRNESS_KEY_MAX_BYTES} bytes"
+    if fairness_weight is not None and not 0.001 <= fairness_weight <= 1000:
+        wrong["fairness_weight"] = "must be 0.001 to 1000"
+    if wrong:
+        raise InputInvalid(wrong)
+    return Priority(priority_key=priority, fairness_key=fairness_key, fairness_weight=fairness_weight)
+
+
+def share_of(ended: WorkflowExecutionDescription) -> Priority:
+    """Return the share that a run has had."""
+    had = ended.raw_description.workflow_execution_info.priority
+    return Priority(had.priority_key or None, had.fairness_key or None, had.fairness_weight or None)
 
 
 def read_request(agent_id: str | None, agent: Agent | Mapping[str, Any] | None, **fields: Any) -> RunRequest:

@@ -67,6 +67,9 @@ class Runs:
         interaction_mode: InteractionMode | None = None,
         run_id: str | None = None,
         idempotency_key: str | None = None,
+        priority: int | None = None,
+        fairness_key: str | None = None,
+        fairness_weight: float | None = None,
     ) -> RunSummary:
         """Start a run and return at once."""
         return self._portal.call(
@@ -81,6 +84,9 @@ class Runs:
                 interaction_mode=interaction_mode,
                 run_id=run_id,
                 idempotency_key=idempotency_key,
+                priority=priority,
+                fairness_key=fairness_key,
+                fairness_weight=fairness_weight,
             )
         )
 

@@ -42,6 +42,8 @@ class McpServer(Data):
     """Sent with every request."""
     start_timeout_seconds: float = Field(default=20, gt=0, le=45)
     """Seconds until it must be up and have listed its tools."""
+    max_concurrent: int | None = Field(default=None, ge=1, le=1000)
+    """Calls of its tools under way at once on one worker, all runs together; those beyond it wait on the server."""
     idle_seconds: float = Field(default=300, gt=0)
     """Seconds after its last use until a worker closes its connection, and ends its program."""
 
@@ -93,8 +95,6 @@ class McpTools(Data):
     idempotent where it says that, else once."""
     timeout_seconds: float = Field(default=60, gt=0, le=7 * 86_400)
     max_attempts: int = Field(default=3, ge=1, le=100)
-    max_concurrent: int | None = Field(default=None, ge=1, le=1000)
-    """Calls of one of its tools under way at once on one worker."""
     missing: str = Field(default="", max_length=1000)
     """What of its tools a run lacks, and why: written by the worker when a run begins, and told to the model."""
 

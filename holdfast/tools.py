@@ -212,6 +212,7 @@ def tool(
     timeout_seconds: float = 60,
     effect: Effect = "idempotent",
     max_attempts: int = 3,
+    max_concurrent: int | None = None,
     requires_approval: bool = False,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 def tool(
@@ -223,12 +224,14 @@ def tool(
     timeout_seconds: float = 60,
     effect: Effect = "idempotent",
     max_attempts: int = 3,
+    max_concurrent: int | None = None,
     requires_approval: bool = False,
 ) -> Tool[P, R] | Callable[[Callable[P, R]], Tool[P, R]]:
     """Make a typed function, sync or async, a tool; its name, description and schema come from the function itself.
 
     `timeout_seconds` bounds one attempt, `max_attempts` their number, and `effect` says what a repeated call would do.
-    With `requires_approval` each call waits until somebody approves it.
+    At most `max_concurrent` calls run at once on one worker. With `requires_approval` each call waits until somebody
+    approves it.
     Raises DefinitionError where the function can't be a tool.
     """
 
@@ -244,6 +247,7 @@ def tool(
                 timeout_seconds=timeout_seconds,
                 effect=effect,
                 max_attempts=max_attempts,
+                max_concurrent=max_concurrent,
                 requires_approval=requires_approval,
                 secrets=tuple(dict.fromkeys(arguments.secrets.values())),
             )

@@ -192,7 +192,7 @@ def test_every_dynamic_setting_is_a_list_of_values() -> None:
     settings = yaml.safe_load((ROOT / "deploy/dynamicconfig/holdfast.yaml").read_text())
     assert settings
     for name, values in settings.items():
-        assert re.fullmatch(r"(history|system|limit)\.\w+", name)
+        assert re.fullmatch(r"(history|limit|matching|system)\.\w+", name)
         assert [value.keys() for value in values] == [{"value"}]
 
 

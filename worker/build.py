@@ -11,6 +11,7 @@ import temporalio.client
 from temporalio.worker import Worker
 
 from holdfast.worker.plugin import HoldfastPlugin
+from holdfast.worker.queues import stop_beside
 from holdfast.worker.settings import Settings
 
 
@@ -55,6 +56,7 @@ class Serving:
 
     async def stop(self) -> None:
         """Take nothing new, let running activities end within their grace, and wait until it has stopped."""
+        stop_beside(self._worker)
         telling = asyncio.create_task(self._worker.shutdown())  # which never returns where a start has failed
         await asyncio.wait([self.ended])
         telling.cancel()

@@ -33,6 +33,8 @@ _OPTIONS = (
     *("--dynamic-config-value", "history.transferProcessorMaxPollRPS=10000"),
     *("--dynamic-config-value", "history.timerProcessorMaxPollRPS=10000"),
     *("--dynamic-config-value", 'history.timerProcessorMaxTimeShift="1ms"'),
+    # What waits in a queue is shared out by fairness keys, where runs have them.
+    *("--dynamic-config-value", "matching.enableFairness=true"),
     # Otherwise the server asks a public host for newer versions.
     *("--dynamic-config-value", "frontend.enableServerVersionCheck=false"),
 )

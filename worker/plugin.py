@@ -36,6 +36,7 @@ from holdfast.activities.mcp_calls import McpActivities
 from holdfast.activities.mcp_pool import McpPool
 from holdfast.activities.model import ModelActivities, warm_up
 from holdfast.activities.past import PastActivities
+from holdfast.activities.queues import MCP, Queue, Queues
 from holdfast.activities.reading import tolerant
 from holdfast.activities.responses import Responses
 from holdfast.activities.secrets import Scrubber
@@ -54,6 +55,7 @@ from holdfast.tools import Tool, ToolSpec
 from holdfast.worker.attributes import register
 from holdfast.worker.discovery import Registry
 from holdfast.worker.queries import ForgetfulRunner
+from holdfast.worker.queues import beside, is_beside, is_made_beside
 from holdfast.worker.settings import Settings, read_settings
 from holdfast.workflows.catalog import AgentList
 from holdfast.workflows.run import AgentRun
@@ -95,18 +97,22 @@ class HoldfastPlugin(SimplePlugin):
         asks = complete or _litellm(self.settings)
         parts = _Parts(self.registry, self.settings, asks, self._may_search, secrets)
         self._mcp, self._insides = parts.mcp, parts.guard.insides
+        self._parts = parts
+        self._interceptors = [*_watching(self.settings, parts), parts.guard]
         self._running = 0
         super().__init__(
             "holdfast",
             data_converter=_with_pydantic,
             workflows=[AgentRun, AgentThread, AgentList],
             activities=parts.activities,
-            interceptors=[*_watching(self.settings, parts), parts.guard],
+            interceptors=self._interceptors,
             workflow_runner=_with_passthrough,
         )
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """Add our workflows and activities, and the settings without which recovery takes many times as long."""
+        if is_made_beside():
+            return config
         config = super().configure_worker(config)
         if config.get("activity_executor") is None:
             # One for each worker, for a client's plugin serves all of its workers.
@@ -124,6 +130,8 @@ class HoldfastPlugin(SimplePlugin):
         next: Callable[[temporalio.worker.Worker], Awaitable[None]],
     ) -> None:
         """Register missing search attributes, then run; the vendor's library is imported meanwhile."""
+        if is_beside(worker):
+            return await next(worker)
         warming = None
         if self._warm_up is not None:
             warming = threading.Thread(target=self._warm_up, name="holdfast-warm-up", daemon=True)
@@ -134,8 +142,10 @@ class HoldfastPlugin(SimplePlugin):
         if isinstance(runner, ForgetfulRunner):
             runner.serve(worker)
         self._running += 1
+        parts, serves = self._parts, self._parts.served_by
         try:
-            await super().run_worker(worker, next)
+            async with beside(worker, parts.queues.all(), serves, self._interceptors, _THROTTLE):
+                await super().run_worker(worker, next)
         finally:
             self._running -= 1
             if not self._running:
@@ -183,6 +193,8 @@ class _Parts:
     ) -> None:
         engine = PolicyEngine.of(registry.policy_engine)
         scrub = Scrubber.of_environment([*settings.known_secrets, *mcp_access.secrets(registry.servers.values())])
+        rated = (settings.endpoints, settings.model_calls_per_second)
+        self.queues = Queues(*rated, registry.specs, registry.servers)
         self.mcp = McpPool(registry.servers.values(), scrub)
         cache = TranscriptCache(settings.transcript_cache_bytes)
         loops = ToolLoops()
@@ -200,6 +212,7 @@ class _Parts:
             policy=engine,
             guardrails=registry.guardrail_specs,
             mcp=self.mcp,
+            queues=self.queues,
         )
         checks = CheckActivities(engine, registry.guardrails, cache, scrub, loops)
         threads = ThreadActivities(
@@ -226,10 +239,19 @@ class _Parts:
             threads.enter,
             threads.read,
             threads.collect,
-            *(activity_of(tool, scrub, loops) for tool in registry.tools.values()),
         ]
+        self._by_name: dict[str, Callable[..., Any]] = {
+            wire.MODEL_CALL: model.call,
+            wire.CONTEXT_COMPACT: compaction.compact,
+            **{name: activity_of(tool, scrub, loops) for name, tool in registry.tools.items()},
+        }
         if registry.servers:
-            self.activities.append(McpActivities(self.mcp, cache, scrub).call)
+            self._by_name[MCP] = McpActivities(self.mcp, cache, scrub).call
+        self.activities += [each for name, each in self._by_name.items() if name not in wire.ACTIVITIES]
+
+    def served_by(self, queue: Queue) -> list[Callable[..., Any]]:
+        """Return the activities that a queue beside the worker's own is for."""
+        return [self._by_name[name] for name in queue.activities]
 
 
 def _watching(settings: Settings, parts: _Parts) -> list[Interceptor]:

@@ -98,6 +98,9 @@ class Runner:
         metadata: Mapping[str, Any] | None = None,
         run_id: str | None = None,
         idempotency_key: str | None = None,
+        priority: int | None = None,
+        fairness_key: str | None = None,
+        fairness_weight: float | None = None,
     ) -> RunHandle:
         """Start a run and return its handle."""
         portal = self._opened()
@@ -107,6 +110,9 @@ class Runner:
             "metadata": metadata,
             "run_id": run_id,
             "idempotency_key": idempotency_key,
+            "priority": priority,
+            "fairness_key": fairness_key,
+            "fairness_weight": fairness_weight,
         }
         client, run = await portal.bridge(self._create(agent, user_message, options))
         return RunHandle(portal, client, run)

@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     """Where new threads live; the worker's own task queue by default. A worker must poll it."""
     endpoints: dict[str, Endpoint] = Field(default_factory=dict)
     """Model name pattern → where it is served; the first that matches counts, and without one litellm's defaults do."""
+    model_calls_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Model calls begun a second, over all workers of the task queue, of models whose endpoint sets no bound."""
     mcp_servers: dict[str, McpServer] = Field(default_factory=dict)
     """Name → how an MCP server is reached; agents take tools from it by its name."""
     tool_output_max_chars: int = Field(default=TOOL_OUTPUT_MAX_CHARS, ge=200, le=65_536)

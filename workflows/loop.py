@@ -102,6 +102,7 @@ async def _continue_as_new(live: Live, state: RunState) -> None:
 async def _call_model(live: Live, state: RunState, call: ModelCall) -> None:
     label = summary(f"step {call.step} · {call.model}{' · plan' if call.planning else ''}")
     bounds = options.model_call(state.loaded.agent.model_settings, another=call.patience_seconds is not None)
+    bounds |= options.queue(state.loaded, f"{options.MODEL_QUEUE}{call.model}")
     try:
         turn = await live.hands.call(wire.MODEL_CALL, call.wire(), **bounds, summary=label)
     except ActivityError as error:
@@ -130,6 +131,7 @@ async def _rest(live: Live, state: RunState, model: str, until: float) -> None:
 async def _compact(live: Live, state: RunState, call: Compact) -> None:
     label = summary(f"messages {call.start} to {call.stop} · {call.model}")
     bounds = options.compact(state.loaded.agent.model_settings)
+    bounds |= options.queue(state.loaded, f"{options.MODEL_QUEUE}{call.model}")
     try:
         found = await live.hands.call(wire.CONTEXT_COMPACT, call.wire(), **bounds, summary=label)
     except ActivityError as error:
@@ -207,6 +209,7 @@ async def _call_tool(live: Live, state: RunState, slot: Slot) -> None:
             summary=label or None,
             leavable=True,
             **options.tool_call(decision.spec),
+            **options.queue(state.loaded, decision.spec.name),
         )
     except Stopped:
         return

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RawValue, RetryPolicy, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import Priority, RawValue, RetryPolicy, TypedSearchAttributes, WorkflowIDReusePolicy
 
 from holdfast.agent import ModelSettings
 from holdfast.calls import GuardrailCheck, LoadedAgent, PolicyCheck
@@ -19,6 +20,9 @@ HEARTBEAT_SECONDS = 3.0
 WORKFLOW_TASK_SECONDS = 4
 """A worker that dies inside a workflow task is noticed after this long; the server's own default is 10 s. Long replays
 are safe: the server grants more time on each further attempt."""
+MODEL_QUEUE = "model:"
+MODEL_QUEUE_SECONDS = 3600.0
+"""How long a model call waits for its turn at a rate, or for a worker that polls that queue; then it has failed."""
 HISTORY_MAX_EVENTS = 40_000
 HISTORY_MAX_BYTES = 36 * 1024 * 1024
 """Beyond these a run closes with what it knows; the server would terminate it at 51,200 events or 50 MB."""
@@ -75,6 +79,27 @@ def check(loaded: LoadedAgent, asked: GuardrailCheck | PolicyCheck) -> dict[str,
     meant = [each for each in loaded.agent.guardrail_specs if each.name in asked.guardrails]
     seconds, attempts = sum(each.timeout_seconds for each in meant), max(each.max_attempts for each in meant)
     return _bounds(seconds=seconds + 15, attempts=attempts)
+
+
+def queue(loaded: LoadedAgent, key: str) -> dict[str, Any]:
+    """Send a call to the task queue that `LoadedAgent.queues` has for it; to the run's own where it has none."""
+    name = loaded.queues.get(key)
+    if name is None:
+        return {}
+    found: dict[str, Any] = {"task_queue": name}
+    if key.startswith(MODEL_QUEUE):
+        found["schedule_to_start_timeout"] = timedelta(seconds=MODEL_QUEUE_SECONDS)
+        if not workflow.info().priority.fairness_key:
+            found["priority"] = Priority(fairness_key=fairness_key(loaded.agent.name))
+    else:
+        spec = next(each for each in loaded.agent.tool_specs if each.name == key)
+        found["schedule_to_start_timeout"] = timedelta(seconds=spec.queue_seconds)
+    return found
+
+
+def fairness_key(agent: str) -> str:
+    """Return an agent's share of a queue by its name; the server takes 64 bytes."""
+    return agent if len(agent) <= 64 else f"{agent[:51]}-{hashlib.sha256(agent.encode()).hexdigest()[:12]}"
 
 
 def tool_call(spec: ToolSpec) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def from_failure(failed: BaseException | None, spec: ToolSpec, latency_ms: float
     """Turn the cause of a tool's failure into what the model is told."""
     cause = named(failed)
     if isinstance(failed, TemporalTimeout) and failed.type == TimeoutType.SCHEDULE_TO_START:
-        queue = "the run's own task queue" if spec.task_queue is None else f"task queue {spec.task_queue!r}"
+        own = "the run's own task queue" if spec.is_elsewhere else "a task queue of its own"
+        queue = own if spec.task_queue is None else f"task queue {spec.task_queue!r}"
         told = f"no worker took it from {queue} within {spec.queue_seconds:g} s"
         return Outcome(error_type="NoWorker", error=told, latency_ms=latency_ms)
     ambiguous = spec.effect == "once" and cause.type in _AMBIGUOUS
@@ -75,6 +76,8 @@ def named(cause: BaseException | None) -> RunError:
     if isinstance(cause, TemporalTimeout):
         if cause.type == TimeoutType.HEARTBEAT:
             return RunError(type="WorkerLost", message="the worker died in the middle of it, on every attempt")
+        if cause.type == TimeoutType.SCHEDULE_TO_START:
+            return RunError(type="NoWorker", message="no worker took it from its task queue in time")
         return RunError(type="Timeout", message="it took longer than it may, on every attempt")
     if isinstance(cause, CancelledError):
         return RunError(type="Cancelled", message="it was cancelled")

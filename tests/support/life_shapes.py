@@ -15,6 +15,7 @@ from tests.support.kin_shapes import KIN_SHAPES
 from tests.support.mcp_shapes import MCP_SHAPES
 from tests.support.model_shapes import MODEL_SHAPES
 from tests.support.policy_shapes import POLICY_SHAPES
+from tests.support.queue_shapes import QUEUE_SHAPES
 from tests.support.shapes import AGENT, HELD_SECONDS, SHAPES, TOOLS, Act, Play, Shape, turns
 
 
@@ -346,4 +347,4 @@ LIFE_SHAPES: dict[str, Shape] = {
     "forked": Shape(turns(call(_ADD), call(_ADD), say("3.")), during=_fork),
 }
 SHAPES_OF_ALL = SHAPES | LIFE_SHAPES | ANSWER_SHAPES | ELSEWHERE_SHAPES | KIN_SHAPES | MODEL_SHAPES | MCP_SHAPES
-SHAPES_OF_ALL |= POLICY_SHAPES
+SHAPES_OF_ALL |= POLICY_SHAPES | QUEUE_SHAPES

@@ -55,7 +55,7 @@ async def test_a_listed_tool_is_called_as_an_activity_of_its_own_name(address: s
     async with stage(address, _finds, [_agent()], mcp_servers=_of(crm)) as at:
         run = await at.start("clerk", message="What of 7?")
         done = await result(run)
-        assert done.final_text == 'It says {"number":7,"total":310.5}'
+        assert '{"number":7,"total":310.5}' in done.final_text
         assert done.tool_executions[0].tool_name == "crm__find"
         history = await run.fetch_history()
         types = [
@@ -76,7 +76,7 @@ async def test_a_server_over_http_serves_the_same(address: str, crm: Crm) -> Non
         await serves(server)
         async with stage(address, _finds, [_agent()], mcp_servers={"crm": server}) as at:
             done = await at.run("clerk", message="What of 7?")
-            assert done.final_text == 'It says {"number":7,"total":310.5}'
+            assert '{"number":7,"total":310.5}' in done.final_text
             assert crm.calls == {"find": 1}
 
 

@@ -127,6 +127,7 @@ class Agent(Data):
     input_schema: dict[str, JsonValue] | None = None
     """JSON schema of a run's input, which is refused where it does not fit."""
     input_description: str = ""
+    """Told to a model that calls it as a subagent: what the input is."""
     output_schema: dict[str, JsonValue] | None = None
     """JSON schema of the answer, which is then JSON, and repaired by the model where it does not fit."""
     output_description: str = ""

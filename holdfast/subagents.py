@@ -80,10 +80,10 @@ class Subagent(Data):
     def described(self, agent: Agent) -> Subagent:
         """Return the same subagent, by name, with what the worker's agent of this name says of itself."""
         told = {"description": agent.description} if self.description is None else {}
-        return self.model_copy(update={**told, "input_schema": agent.input_schema})
+        return self.model_copy(update={**told, "input_schema": _input_of(agent)})
 
     def _schema(self) -> dict[str, Any] | None:
-        return self.input_schema if isinstance(self.agent, str) else self.agent.input_schema
+        return self.input_schema if isinstance(self.agent, str) else _input_of(self.agent)
 
 
 class Lineage(Data):
@@ -117,6 +117,13 @@ def check_words(parameters: dict[str, Any], arguments: dict[str, Any]) -> None:
         wrong["input"] = "must be an object"
     if wrong:
         raise InputInvalid(wrong)
+
+
+def _input_of(agent: Agent) -> dict[str, JsonValue] | None:
+    """Return the schema of an agent's input, with what the agent says of it."""
+    if agent.input_schema is None or not agent.input_description:
+        return agent.input_schema
+    return {**agent.input_schema, "description": agent.input_description}
 
 
 def _parameters(schema: dict[str, Any] | None) -> dict[str, Any]:

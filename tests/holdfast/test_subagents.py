@@ -54,6 +54,14 @@ def test_a_name_means_what_the_worker_has_and_shows_what_that_says_of_itself() -
         agent.resolved({}, {})
 
 
+def test_the_calling_model_reads_what_an_agent_says_of_its_input() -> None:
+    told = WRITER.model_copy(update={"input_schema": SCHEMA, "input_description": "What to write of."})
+    [whole] = Agent(name="lead", model="m", subagents=[told]).tool_specs
+    [named] = Agent(name="lead", model="m", subagents=["the writer"]).resolved({}, {"the writer": told}).tool_specs
+    assert whole.parameters["properties"]["input"]["description"] == "What to write of."
+    assert named.parameters == whole.parameters
+
+
 def test_the_calling_model_sees_a_message_and_where_there_is_a_schema_the_input() -> None:
     [plain] = Agent(name="lead", model="m", subagents=[WRITER]).tool_specs
     assert (list(plain.parameters["properties"]), plain.parameters["required"]) == (["message"], ["message"])

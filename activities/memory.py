@@ -16,7 +16,7 @@ from holdfast.activities.failures import failure
 from holdfast.activities.keys import run_key
 from holdfast.activities.transcripts import TranscriptCache
 from holdfast.agent import Agent
-from holdfast.calls import Compact, GuardrailCheck, ModelCall, Page, PolicyCheck, RunContext
+from holdfast.calls import Page, Reading, RunContext
 
 
 class Memory:
@@ -47,7 +47,7 @@ class Memory:
             self._cache.count(self.key)
         return context
 
-    async def messages(self, call: ModelCall | Compact | PolicyCheck | GuardrailCheck) -> list[dict[str, Any]]:
+    async def messages(self, call: Reading) -> list[dict[str, Any]]:
         """Return the messages that a call refers to; a retryable failure where the run has others."""
         reference, held = call.transcript, self.held
         pushed = {each.index: each.message for each in call.pushed}

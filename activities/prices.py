@@ -8,12 +8,10 @@ from typing import Any
 
 from holdfast.activities.answer import Answer, ModelRequest
 from holdfast.activities.failures import failure
-from holdfast.bounds import to_json
+from holdfast.bounds import CHARS_PER_TOKEN, to_json
+from holdfast.content import IMAGE_CHARS
 from holdfast.failure import BUDGET_EXCEEDED, PRICE_UNKNOWN
 from holdfast.message import Usage
-
-_CHARS_PER_TOKEN = 4
-_IMAGE_TOKENS = 1_000
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,12 @@ class Price:
 def input_tokens(request: ModelRequest) -> int:
     """Estimate the tokens of a request: of its messages and its tools."""
     chars = sum(len(to_json(tool)) for tool in request.tools)
-    images = 0
     for message in request.messages:
         content = message.get("content") or ""
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        chars += sum(len(part.get("text") or "") for part in parts)
-        images += sum(part.get("type") != "text" for part in parts)
+        chars += sum(len(part.get("text") or "") if part.get("type") == "text" else IMAGE_CHARS for part in parts)
         chars += len(message.get("reasoning_content") or "") + _called(message.get("tool_calls") or ())
-    return chars // _CHARS_PER_TOKEN + images * _IMAGE_TOKENS
+    return chars // CHARS_PER_TOKEN
 
 
 def reserve(request: ModelRequest, price: Price | None) -> None:
@@ -68,7 +64,7 @@ def estimated(request: ModelRequest, answer: Answer) -> Usage:
         return Usage()
     said = len(answer.text) + len(answer.reasoning) + sum(len(each.arguments) for each in answer.calls.values())
     asked = input_tokens(request)
-    usage = Usage(model_calls=1, input_tokens=asked, output_tokens=-(-said // _CHARS_PER_TOKEN), estimated_calls=1)
+    usage = Usage(model_calls=1, input_tokens=asked, output_tokens=-(-said // CHARS_PER_TOKEN), estimated_calls=1)
     price = answer.price(asked) if answer.price is not None else None
     if price is None:
         return usage.model_copy(update={"unpriced_calls": 1})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Reversible
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 REQUEST_MAX_BYTES = 256 * 1024
 """A run's input, its metadata, an inline agent or a user message: refused beyond it."""
@@ -68,6 +70,8 @@ HEARTBEAT_TAIL_BYTES = 2 * 1024
 """The end of a streamed text that a heartbeat shows."""
 DEPTH_MAX = 128
 """Levels of nesting of JSON data: Temporal's pydantic converter reads 200 back, and ours wrap a value in a few."""
+CHARS_PER_TOKEN = 4
+"""Where tokens are estimated, since nobody tells them."""
 SUMMARY_MAX_BYTES = 16 * 1024
 """What stands for the compacted part of a transcript; never more than half of that part."""
 COMPACTION_MAX_CHARS = 400_000
@@ -121,6 +125,17 @@ def json_size(value: Any) -> int:
 def is_small(value: Any) -> bool:
     """Say whether each link of a run may repeat a value; what is larger stands in the first link only."""
     return json_size(value) <= REPEATED_MAX_BYTES
+
+
+def latest(values: Reversible[T], max_bytes: int, size: Callable[[T], int]) -> tuple[T, ...]:
+    """Return the last values, in their order, as many as take at most max_bytes together."""
+    chosen: list[T] = []
+    for each in reversed(values):
+        max_bytes -= size(each)
+        if max_bytes < 0:
+            break
+        chosen.append(each)
+    return tuple(reversed(chosen))
 
 
 def cut(text: str, max_bytes: int = ERROR_MAX_BYTES) -> str:

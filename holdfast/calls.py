@@ -97,7 +97,18 @@ class Restored(Data):
     """With the first piece, where the closed link could hand nothing on itself."""
 
 
-class Compact(Data):
+class Reading(Data):
+    """What an activity must know to have the run's transcript at hand, which is in history already."""
+
+    transcript: Reference
+    pushed: tuple[Pushed, ...] = ()
+    """Messages that no activity can have fed to a worker's cache."""
+    boundary: str | None = None
+    """The mark around what tools return, as `LoadedAgent` has it."""
+    tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
+
+
+class Compact(Reading):
     """The one argument of `context.compact`: summarise messages `start` to `stop` of a transcript."""
 
     model: str
@@ -109,10 +120,6 @@ class Compact(Data):
     """As a ModelCall has it."""
     unknown_price: Literal["refuse", "allow"] = "refuse"
     """As the agent's limits have it."""
-    tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
-    boundary: str | None = None
-    transcript: Reference
-    pushed: tuple[Pushed, ...] = ()
 
 
 class Compacted(Data):
@@ -123,7 +130,7 @@ class Compacted(Data):
     usage: Usage = Field(default_factory=Usage)
 
 
-class ModelCall(Data):
+class ModelCall(Reading):
     """The one argument of `model.call`."""
 
     step: int
@@ -136,24 +143,14 @@ class ModelCall(Data):
     """What may still be spent: a call whose price is unknown, or whose input alone costs more, is not made."""
     patience_seconds: float | None = None
     """A provider that asks for a longer rest fails the call: another model is asked meanwhile."""
-    boundary: str | None = None
-    """The mark around what tools return, as `LoadedAgent` has it."""
-    tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
-    transcript: Reference
-    pushed: tuple[Pushed, ...] = ()
 
 
-class PolicyCheck(Data):
+class PolicyCheck(Reading):
     """The one argument of `policy.check`: what do the worker's hooks say of these calls of the last answer?"""
 
     calls: tuple[str, ...]
     """Their ids; the calls themselves stand in the transcript."""
     context: dict[str, Any] = Field(default_factory=dict)
-    boundary: str | None = None
-    """The mark around what tools return, as `LoadedAgent` has it."""
-    tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
-    transcript: Reference
-    pushed: tuple[Pushed, ...] = ()
 
 
 class HookVerdict(Data):
@@ -176,7 +173,7 @@ class PolicyChecked(Data):
     """Of the calls that hooks spoke of."""
 
 
-class GuardrailCheck(Data):
+class GuardrailCheck(Reading):
     """The one argument of `guardrail.check`: what do these guardrails say?"""
 
     stage: Stage
@@ -187,11 +184,6 @@ class GuardrailCheck(Data):
     text: str | None = None
     """Of the stage output: the text, where it is not that of the last answer."""
     context: dict[str, Any] = Field(default_factory=dict)
-    boundary: str | None = None
-    """The mark around what tools return, as `LoadedAgent` has it."""
-    tool_output_max_chars: int = TOOL_OUTPUT_MAX_CHARS
-    transcript: Reference
-    pushed: tuple[Pushed, ...] = ()
 
 
 class GuardrailSaid(Data):

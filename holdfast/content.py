@@ -17,7 +17,7 @@ from holdfast.errors import CHOICE
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """Of images that stand in a message themselves."""
 IMAGE_CHARS = 4_000
-"""What an image counts as where a conversation's tokens are estimated; providers take about 1,000 tokens for one."""
+"""What an image counts as where tokens are estimated; providers take about 1,000 tokens for one."""
 
 
 class TextPart(Data):

@@ -13,7 +13,7 @@ from holdfast.data import Data
 
 Action = Literal["allow", "deny", "request_approval", "request_user_input"]
 RESTRAINT: dict[Action, int] = {"allow": 0, "request_user_input": 1, "request_approval": 2, "deny": 3}
-"""How much an action restrains a call: of two policies the one counts that restrains it more."""
+"""How much an action restrains a call: of what several hooks say, that counts which restrains it most."""
 RULES_MAX = 500
 
 

@@ -30,10 +30,7 @@ def ask(state: RunState, model: str) -> ModelCall:
         planning=state.planning,
         budget_usd=state.budget.cost_left,
         patience_seconds=FALLBACK_PATIENCE_SECONDS if another else None,
-        tool_output_max_chars=state.loaded.tool_output_max_chars,
-        boundary=state.loaded.boundary,
-        transcript=state.talk.reference(),
-        pushed=state.talk.push(),
+        **state.reading(),
     )
 
 
@@ -74,8 +71,5 @@ def to_compact(state: RunState, model: str) -> Compact | None:
         stop=span.stop,
         budget_usd=state.budget.cost_left,
         unknown_price=state.limits.unknown_price,
-        tool_output_max_chars=state.loaded.tool_output_max_chars,
-        boundary=state.loaded.boundary,
-        transcript=state.talk.reference(),
-        pushed=state.talk.push(),
+        **state.reading(),
     )

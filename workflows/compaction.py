@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from holdfast.agent import Compaction
+from holdfast.bounds import CHARS_PER_TOKEN
 from holdfast.content import chars_of
 from holdfast.message import Message, is_summary, summary_message
 
-_CHARS_PER_TOKEN = 4
 _LEAST_GAIN = 16
 """At least this part of `at_tokens`, by estimate: as the densest texts have a token a character, up to a quarter."""
 
@@ -24,7 +24,7 @@ class Span:
 
 def tokens_of(messages: Sequence[Message]) -> int:
     """Estimate tokens, 4 characters each: of texts, of thinking, and of the names and arguments of tool calls."""
-    return sum(map(_chars, messages)) // _CHARS_PER_TOKEN
+    return sum(map(_chars, messages)) // CHARS_PER_TOKEN
 
 
 def plan(messages: Sequence[Message], compaction: Compaction) -> Span | None:
@@ -60,7 +60,7 @@ def _opening(messages: Sequence[Message], compaction: Compaction) -> int:
 def _kept_from(messages: Sequence[Message], start: int, last_turn: int, room: int) -> int:
     """Return where the rest begins that stays: never at a tool's result, which belongs to the turn before it."""
     kept_from = last_turn
-    left = room * _CHARS_PER_TOKEN - sum(map(_chars, messages[last_turn:]))
+    left = room * CHARS_PER_TOKEN - sum(map(_chars, messages[last_turn:]))
     for index in range(last_turn - 1, start, -1):
         left -= _chars(messages[index])
         if left < 0:

@@ -15,6 +15,7 @@ from holdfast.bounds import (
     SUBAGENTS_MAX,
     cut_json,
     json_size,
+    latest,
 )
 from holdfast.carried import Outcome
 from holdfast.message import ToolCall, tool_text
@@ -44,14 +45,8 @@ class Executions:
 
     def latest(self) -> tuple[ToolExecution, ...]:
         """Return what the next link is handed: at most 100, of at most 32 KB."""
-        chosen: list[ToolExecution] = []
-        room = CARRIED_EXECUTIONS_BYTES
-        for each in reversed(self._kept[-CARRIED_EXECUTIONS_MAX:]):
-            room -= json_size(each.wire())
-            if room < 0:
-                break
-            chosen.append(each)
-        return tuple(reversed(chosen))
+        kept = self._kept[-CARRIED_EXECUTIONS_MAX:]
+        return latest(kept, CARRIED_EXECUTIONS_BYTES, lambda each: json_size(each.wire()))
 
     def extend(self, others: Iterable[ToolExecution]) -> None:
         """Take the calls that a subagent made."""
@@ -119,14 +114,8 @@ class Subagents:
 
     def latest(self) -> tuple[SubagentExecution, ...]:
         """Return what the next link, or the calling run, is handed: at most 32 KB."""
-        chosen: list[SubagentExecution] = []
-        room = CARRIED_EXECUTIONS_BYTES
-        for each, size in reversed(self._kept.values()):
-            room -= size
-            if room < 0:
-                break
-            chosen.append(each)
-        return tuple(reversed(chosen))
+        found = latest(self._kept.values(), CARRIED_EXECUTIONS_BYTES, lambda kept: kept[1])
+        return tuple(each for each, _ in found)
 
 
 def _preview_size(execution: ToolExecution) -> int:

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from holdfast.bounds import cut, one_line, pairs
 from holdfast.calls import LoadedAgent
-from holdfast.policy import RESTRAINT, Action, AskedCall, Policy
+from holdfast.policy import Action, AskedCall, Policy
 from holdfast.tools import ToolSpec
 
 Source = Literal["worker", "agent", "hook"]
@@ -93,11 +93,6 @@ class Judged:
     def is_firm(self) -> bool:
         """Whether an agent's `fallback="approve"` is no approval: it is not the agent who asks for it."""
         return any(each.action == "request_approval" and each.policy != "agent" for each in self.said)
-
-    @property
-    def decisive(self) -> Judgement | None:
-        """The one that counts; of two that say the same, the worker's."""
-        return max(self.said, key=lambda each: RESTRAINT[each.action], default=None)
 
     def question(self, given: Mapping[str, Any]) -> Judgement | None:
         """Return who asks for a person's input, beside what was given by name."""

@@ -112,8 +112,7 @@ def due(state: RunState) -> Move | None:
     spent = state.limit_reached == "max_cost_usd"
     if not reviews.calls or spent:
         return None
-    told = _reference(state)
-    return Review(PolicyCheck(calls=reviews.calls, **told))
+    return Review(PolicyCheck(calls=reviews.calls, context=state.context, **state.reading()))
 
 
 def unheard(state: RunState) -> Move | None:
@@ -131,17 +130,7 @@ def final(state: RunState, move: Finish) -> Move:
 
 def _guardrails(state: RunState, stage: Stage, **told: Any) -> Review:
     names = tuple(each.name for each in state.review.on(stage))
-    return Review(GuardrailCheck(stage=stage, guardrails=names, **told, **_reference(state)))
-
-
-def _reference(state: RunState) -> dict[str, Any]:
-    return {
-        "context": state.context,
-        "boundary": state.loaded.boundary,
-        "tool_output_max_chars": state.loaded.tool_output_max_chars,
-        "transcript": state.talk.reference(),
-        "pushed": state.talk.push(),
-    }
+    return Review(GuardrailCheck(stage=stage, guardrails=names, context=state.context, **told, **state.reading()))
 
 
 # What was said

@@ -12,6 +12,7 @@ from holdfast.bounds import (
     SOURCES_MAX,
     SOURCES_MAX_BYTES,
     json_size,
+    latest,
     one_line,
 )
 from holdfast.envelope import visible
@@ -47,14 +48,7 @@ class Sources:
 
     def latest(self) -> tuple[Source, ...]:
         """Return what the next link is handed: the latest, at most 16 KB."""
-        chosen: list[Source] = []
-        room = CARRIED_SOURCES_BYTES
-        for each in reversed(self._kept.values()):
-            room -= json_size(each.wire())
-            if room < 0:
-                break
-            chosen.append(each)
-        return tuple(reversed(chosen))
+        return latest(self._kept.values(), CARRIED_SOURCES_BYTES, lambda each: json_size(each.wire()))
 
 
 def named_in(output: Any) -> Iterator[Source]:

@@ -243,6 +243,15 @@ class RunState(Heard):
 
     # What is shown and handed on
 
+    def reading(self) -> dict[str, Any]:
+        """Return the fields of a `Reading`, by which an activity has the transcript; what is pushed, is so once."""
+        return {
+            "transcript": self.talk.reference(),
+            "pushed": self.talk.push(),
+            "boundary": self.loaded.boundary,
+            "tool_output_max_chars": self.loaded.tool_output_max_chars,
+        }
+
     def summary(self) -> dict[str, Any]:
         """Return the fields of a RunResult that say what the run did."""
         return summary_of(self)

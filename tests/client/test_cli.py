@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from holdfast import Client
-from holdfast.worker.scripted import ChatRequest, Reply, ScriptedModel, call, say
+from holdfast.worker.scripted import ChatRequest, Reply, call, say
 from holdfast.worker.server import free_port
-from tests.support.processes import HOLDFAST, endpoints, holdfast, hosting, wait_for_line
+from tests.support.processes import HOLDFAST, holdfast, hosting, serving, wait_for_line
 
 AGENTS = '''
 import time
@@ -41,16 +41,8 @@ def _script(request: ChatRequest) -> Reply:
 @pytest.fixture(scope="module")
 def env(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A worker process, and the environment in which commands find it."""
-    folder = tmp_path_factory.mktemp("cli")
-    (folder / "agents.py").write_text(AGENTS)
-    with ScriptedModel(_script) as model:
-        told = {
-            "TEMPORAL_ADDRESS": address,
-            "HOLDFAST_TASK_QUEUE": f"cli-{uuid.uuid4().hex[:8]}",
-            "HOLDFAST_ENDPOINTS": endpoints(model.url),
-        }
-        with hosting("worker", str(folder / "agents.py"), env=told, log=folder / "worker.log"):
-            yield told
+    with serving(AGENTS, _script, address=address, folder=tmp_path_factory.mktemp("cli")) as told:
+        yield told
 
 
 def test_run_prints_the_id_and_watch_follows_it_to_its_end(env: dict[str, str]) -> None:

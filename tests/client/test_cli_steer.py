@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import re
-import select
-import subprocess
 import time
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from holdfast import Client
-from holdfast.worker.scripted import ChatRequest, Reply, ScriptedModel, call, hang, say
-from tests.support.processes import HOLDFAST, endpoints, holdfast, hosting
+from holdfast.worker.scripted import ChatRequest, Reply, call, hang, say
+from tests.support.processes import holdfast, serving
+from tests.support.terminal import Terminal
 
 AGENTS = '''
 from holdfast import Agent, ask_user, tool
@@ -48,16 +44,8 @@ def _script(request: ChatRequest) -> Reply:
 @pytest.fixture(scope="module")
 def env(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A worker process, and the environment in which commands find it."""
-    folder = tmp_path_factory.mktemp("cli")
-    (folder / "agents.py").write_text(AGENTS)
-    with ScriptedModel(_script) as model:
-        told = {
-            "TEMPORAL_ADDRESS": address,
-            "HOLDFAST_TASK_QUEUE": f"cli-{uuid.uuid4().hex[:8]}",
-            "HOLDFAST_ENDPOINTS": endpoints(model.url),
-        }
-        with hosting("worker", str(folder / "agents.py"), env=told, log=folder / "worker.log"):
-            yield told
+    with serving(AGENTS, _script, address=address, folder=tmp_path_factory.mktemp("cli")) as told:
+        yield told
 
 
 @pytest.fixture
@@ -185,45 +173,6 @@ def test_what_can_not_be_done_is_one_line_and_exit_code_2(
 def test_interactive_and_json_do_not_go_together(env: dict[str, str]) -> None:
     done = holdfast("run", "clerk", "-m", "pay 5", "--interactive", "--json", env=env)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-
-
-class Terminal:
-    """A command on a terminal of its own, and somebody who types."""
-
-    def __init__(self, *arguments: str, env: dict[str, str]) -> None:
-        ours, theirs = pty.openpty()
-        given = {**os.environ, **env, "TERM": "dumb", "COLUMNS": "200"}
-        self.process = subprocess.Popen([*HOLDFAST, *arguments], env=given, stdin=theirs, stdout=theirs, stderr=theirs)
-        os.close(theirs)
-        self._end = ours
-        self.shown, self._seen = "", 0
-
-    def expect(self, text: str, seconds: float = 60) -> None:
-        """Wait until the terminal shows a text, after what was waited for before."""
-        deadline = time.monotonic() + seconds
-        while (found := self.shown.find(text, self._seen)) < 0:
-            assert time.monotonic() < deadline, self.shown
-            self._read()
-        self._seen = found + len(text)
-
-    def type(self, text: str) -> None:
-        os.write(self._end, f"{text}\n".encode())
-
-    def close(self) -> int:
-        """Wait for the command's end, and return its exit code."""
-        while self._read():
-            pass
-        os.close(self._end)
-        return self.process.wait(30)
-
-    def _read(self) -> bool:
-        if select.select([self._end], [], [], 0.1)[0]:
-            with contextlib.suppress(OSError):  # the other end is closed
-                piece = os.read(self._end, 65_536)
-                self.shown += piece.decode(errors="replace")
-                return bool(piece)
-            return False
-        return self.process.poll() is None
 
 
 def test_whoever_watches_interactively_is_asked_and_answered_for(env: dict[str, str]) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from holdfast import Client
-from holdfast.worker.scripted import ChatRequest, Reply, ScriptedModel, call, say
-from tests.client.test_cli_steer import Terminal
-from tests.support.processes import endpoints, holdfast, hosting
+from holdfast.worker.scripted import ChatRequest, Reply, call, say
+from tests.support.processes import holdfast, serving
+from tests.support.terminal import Terminal
 
 AGENTS = '''
 from holdfast import Agent, tool
@@ -39,16 +38,8 @@ def _script(request: ChatRequest) -> Reply:
 @pytest.fixture(scope="module")
 def env(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A worker process, and the environment in which commands find it."""
-    folder = tmp_path_factory.mktemp("subagents")
-    (folder / "agents.py").write_text(AGENTS)
-    with ScriptedModel(_script) as model:
-        told = {
-            "TEMPORAL_ADDRESS": address,
-            "HOLDFAST_TASK_QUEUE": f"kin-{uuid.uuid4().hex[:8]}",
-            "HOLDFAST_ENDPOINTS": endpoints(model.url),
-        }
-        with hosting("worker", str(folder / "agents.py"), env=told, log=folder / "worker.log"):
-            yield told
+    with serving(AGENTS, _script, address=address, folder=tmp_path_factory.mktemp("subagents")) as told:
+        yield told
 
 
 @pytest.fixture

@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from holdfast.worker.scripted import Script, ScriptedModel
 
 HOLDFAST = (sys.executable, "-m", "holdfast.client.cli")
 SECONDS = 90.0
@@ -49,6 +52,20 @@ def hosting(
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         process.communicate()
+
+
+@contextmanager
+def serving(agents: str, script: Script, *, address: str, folder: Path) -> Iterator[dict[str, str]]:
+    """Run a worker process with agents of a scripted model, and yield the environment in which commands find it."""
+    (folder / "agents.py").write_text(agents)
+    with ScriptedModel(script) as model:
+        told = {
+            "TEMPORAL_ADDRESS": address,
+            "HOLDFAST_TASK_QUEUE": f"{folder.name}-{uuid.uuid4().hex[:8]}",
+            "HOLDFAST_ENDPOINTS": endpoints(model.url),
+        }
+        with hosting("worker", str(folder / "agents.py"), env=told, log=folder / "worker.log"):
+            yield told
 
 
 def wait_for_line(log: Path, text: str, process: subprocess.Popen[str], seconds: float = SECONDS) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, SecretStr, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, GetCoreSchemaHandler, SecretStr, model_validator
 from pydantic_core import PydanticSerializationUnexpectedValue, core_schema
 
 from holdfast.data import Data
@@ -17,6 +17,14 @@ from holdfast.wire import ACTIVITIES
 _NAME = r"^[A-Za-z0-9_-]{1,40}$"
 _RESERVED = frozenset(each.partition(".")[0] for each in ACTIVITIES)
 """A server's tool is the activity `server.tool`, which must be none of ours."""
+
+
+def _hidden(given: Mapping[str, str | SecretStr]) -> dict[str, SecretStr]:
+    return {name: each if isinstance(each, SecretStr) else SecretStr(each) for name, each in given.items()}
+
+
+Hidden = Annotated[Mapping[str, str | SecretStr], AfterValidator(_hidden)]
+"""Values that show themselves nowhere."""
 
 
 class McpServer(Data):
@@ -32,13 +40,13 @@ class McpServer(Data):
     command: str | None = Field(default=None, min_length=1)
     """The program, spoken to over its stdin and stdout."""
     args: tuple[str, ...] = ()
-    env: dict[str, SecretStr] = Field(default_factory=dict)
+    env: Hidden = Field(default_factory=dict)
     """Its environment, beside HOME, LOGNAME, PATH, SHELL, TERM and USER: it gets nothing else of the worker's."""
     cwd: str | None = None
     """Its working directory; the worker's own by default."""
     url: str | None = Field(default=None, pattern=r"^https?://")
     """The endpoint of a server that speaks streamable HTTP."""
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    headers: Hidden = Field(default_factory=dict)
     """Sent with every request."""
     start_timeout_seconds: float = Field(default=20, gt=0, le=45)
     """Seconds until it must be up and have listed its tools."""
@@ -46,6 +54,12 @@ class McpServer(Data):
     """Calls of its tools under way at once on one worker, all runs together; those beyond it wait on the server."""
     idle_seconds: float = Field(default=300, gt=0)
     """Seconds after its last use until a worker closes its connection, and ends its program."""
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What it is given by name, as it was written: variables of its environment, or headers."""
+        given = {**self.env, **self.headers}
+        return {name: each if isinstance(each, str) else each.get_secret_value() for name, each in given.items()}
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> McpServer:

@@ -124,6 +124,8 @@ class Reviewed(Data):
     """Messages of people at the transcript's end that no guardrail has seen."""
     answer: bool = False
     """Whether the last answer is still to be checked."""
+    planning: bool = False
+    """Whether a plan was asked for, and none was accepted yet."""
     rewrites: int = 0
     """Times in a row that an answer was asked for again."""
     final_rewrites: int = 0

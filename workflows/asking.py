@@ -21,7 +21,7 @@ def ask(state: RunState, model: str) -> ModelCall:
         state.budget.take_step()
     state.budget.take_call()
     own = state.talk.messages[state.own_from :]
-    state.planning = not state.limit_reached and plans.is_due(state.loaded.agent, own)
+    state.planning = not state.limit_reached and (state.planning or plans.is_due(state.loaded.agent, own))
     another = state.models.may_fall_back and state.budget.model_calls_left > 0
     return ModelCall(
         step=state.steps,

@@ -45,7 +45,7 @@ def carry(state: RunState, link: str, **more: Any) -> Carried:
         context_tokens=state.talk.context_tokens,
         goal=state.goal,
         context=state.context,
-        review=state.review.carried(),
+        review=state.review.carried(planning=state.planning),
         seen=state.seen,
         executions=state.executions.latest(),
         models=state.models.handed_on(),
@@ -101,7 +101,11 @@ def resume(
         awaits_thread=carried.awaits_thread,
         seen_ids=SeenIds(carried.seen),
         dropped=carried.turn.dropped,
+<<<<<<< Updated upstream
         given_up=carried.given_up,
+=======
+        planning=carried.review.planning and loaded.agent.planning,
+>>>>>>> Stashed changes
         lineage=lineage,
         carried=carried,
     )

@@ -16,7 +16,7 @@ from holdfast.carried import Carried, OpenTurn, Reviewed
 from holdfast.guardrails import GuardrailSpec, Stage
 from holdfast.message import user_message
 from holdfast.run import RunError
-from holdfast.workflows import opening
+from holdfast.workflows import opening, plans
 from holdfast.workflows.moves import Fail, Finish, Move, Review
 from holdfast.workflows.policy import Judgement
 from holdfast.workflows.turn import Turn
@@ -65,9 +65,10 @@ class Reviews:
         reviews.verdicts = {each.call_id: each for each in told}
         return reviews
 
-    def carried(self) -> Reviewed:
+    def carried(self, *, planning: bool) -> Reviewed:
         """Return what the next link is handed."""
         return Reviewed(
+            planning=planning,
             unheard=self.unheard,
             answer=self.answer,
             rewrites=self.rewrites,
@@ -141,7 +142,7 @@ def answered(state: RunState, now: float) -> Turn | None:
     reviews = state.review
     reviews.verdicts, reviews.seen, reviews.handed_on, reviews.passed = {}, (), None, ""
     reviews.answer = bool(reviews.on("answer"))
-    return None if reviews.answer else _open(state, now)
+    return None if reviews.answer else _accepted(state, now)
 
 
 def resumed(state: RunState, now: float, turn: OpenTurn) -> None:
@@ -149,7 +150,7 @@ def resumed(state: RunState, now: float, turn: OpenTurn) -> None:
     state.review.answer = state.review.before.answer and bool(state.review.on("answer"))
     if not state.review.answer:
         state.review.handed_on = turn
-        _open(state, now)
+        (_accepted if state.review.before.answer else _open)(state, now)
 
 
 def guarded(state: RunState, check: GuardrailCheck, said: tuple[GuardrailSaid, ...], now: float) -> Turn | None:
@@ -174,7 +175,7 @@ def guarded(state: RunState, check: GuardrailCheck, said: tuple[GuardrailSaid, .
         return None
     if last.action == "pass":
         reviews.answer, reviews.rewrites = False, 0
-        return _open(state, now)
+        return _accepted(state, now)
     if not again or reviews.rewrites >= reviews.retries:
         _blocked(state, last)
         return None
@@ -198,6 +199,15 @@ def unjudged(state: RunState, error: RunError, now: float) -> Turn | None:
         told = {"action": "deny", "reason": cut(error.message, 2_000), "failed": True}
         state.review.verdicts[call_id] = HookVerdict.model_validate({"call_id": call_id, "hook": error.type, **told})
     return _opened(state, now)
+
+
+def _accepted(state: RunState, now: float) -> Turn | None:
+    """Go on from an answer that nobody wants otherwise: a plan is to be carried out, calls are opened."""
+    if state.planning:
+        state.planning = False
+        assert state.talk.last is not None
+        state.talk.say(plans.follow_up(state.talk.last))
+    return _open(state, now)
 
 
 def _open(state: RunState, now: float) -> Turn | None:

@@ -48,7 +48,7 @@ class RunState(Heard):
     answers: Answers = field(default_factory=Answers)
     """Whether the last answer is what the agent is to give."""
     planning: bool = False
-    """Whether the model call that was last asked for is to bring a plan."""
+    """Whether the model call that was last asked for is to bring a plan, until one is accepted."""
     run_seq: int = 1
     partial_text: str = ""
     """What a cancelled model call had said."""
@@ -202,7 +202,6 @@ class RunState(Heard):
         self.talk.context_tokens = turn.usage.input_tokens + turn.usage.output_tokens
         self.talk.append(turn.message)
         if self.planning:
-            self.talk.say(plans.follow_up(turn.message))
             return review.answered(self, now)
         self.answers.record(turn)
         self.dropped = turn.dropped_tool_calls

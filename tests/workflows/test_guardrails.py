@@ -25,6 +25,7 @@ from holdfast import (
 )
 from holdfast.client.runs import AsyncClient
 from holdfast.worker.scripted import ChatRequest, Reply, call, say
+from holdfast.workflows.plans import CARRY_OUT
 from tests.support.checks import (
     CHECKED,
     GUARDED,
@@ -179,6 +180,37 @@ async def test_structure_comes_first_and_the_output_guardrail_sees_the_json(addr
         await folded(at, run_id)
     assert (done.status, done.output) == ("completed", {"score": 7})
     assert seen == [{"score": 3}, {"score": 7}]
+
+
+@pytest.mark.parametrize("links", [1, 2])
+async def test_a_plan_that_is_not_let_pass_is_made_again_and_then_carried_out(address: str, links: int) -> None:
+    script = turns(say("AGAIN: a plan"), say("A better plan"), say("Done."))
+    after = {"continue_after_events": 10} if links > 1 else {}
+    async with stage(address, script, [desk(guardrails=[ON_ANSWER], planning=True)], **after) as at:
+        done = await at.run("desk", run_id := f"planned-{uuid.uuid4().hex}", message="Go")
+        events = await folded(at, run_id)
+    assert (done.status, done.final_text, done.steps) == ("completed", "Done.", 3)
+    assert [each.type for each in events].count("planning") == 2
+    assert [each.type for each in events].count("run_continued") >= links - 1
+    told = [each["content"].splitlines()[0] for each in at.model.requests[-1].messages if each["role"] != "system"]
+    assert told == ["Go", "AGAIN: a plan", "This answer was not accepted: say it nicely", "A better plan", CARRY_OUT]
+
+
+async def test_a_plan_that_no_guardrail_is_left_to_see_is_carried_out(address: str) -> None:
+    script = turns(say("BLOCK"), say("Done."))
+    async with stage(address, script, [desk(guardrails=[falls_over], planning=True)]) as at:
+        blocked = await at.run("desk", run_id := f"unseen-{uuid.uuid4().hex}", message="Go")
+        assert blocked.error is not None
+        at.model.script = turns(say("never"), say("Done."))
+        after = {"run": await first_link(at, run_id), "workflow_id": run_id}
+        done = await at.run(desk(planning=True), message="Go on", after=after)
+    assert (done.status, done.final_text) == ("completed", "Done.")
+    assert [each["content"] for each in at.model.requests[-1].messages[-2:]] == [CARRY_OUT, "Go on"]
+
+
+async def first_link(at: Stage, run_id: str) -> str:
+    """Return Temporal's own id of a run's link."""
+    return (await at.client.get_workflow_handle(run_id).describe()).run_id
 
 
 async def test_many_links_keep_what_was_checked_and_what_was_said(address: str) -> None:

@@ -107,7 +107,7 @@ class McpTools(Data):
     effect: Effect | None = None
     """What a repeated call would do. None takes the server's word: pure where it says that the tool only reads,
     idempotent where it says that, else once."""
-    timeout_seconds: float = Field(default=60, gt=0, le=7 * 86_400)
+    timeout_seconds: float = Field(default=60, ge=0.001, le=7 * 86_400)
     max_attempts: int = Field(default=3, ge=1, le=100)
     missing: str = Field(default="", max_length=1000)
     """What of its tools a run lacks, and why: written by the worker when a run begins, and told to the model."""

@@ -51,7 +51,7 @@ class ToolSpec(Data):
     description: str = ""
     parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
     """JSON schema of the arguments, an object."""
-    timeout_seconds: float = Field(default=60, gt=0, le=7 * 86_400)
+    timeout_seconds: float = Field(default=60, ge=0.001, le=7 * 86_400)
     """Seconds that one attempt may take."""
     effect: Effect = "idempotent"
     """What a repeated call would do: nothing (pure), nothing more under the same idempotency key (idempotent), or harm
@@ -64,9 +64,9 @@ class ToolSpec(Data):
     """Where the tool's activity is served, by a worker of any language; the run's own task queue by default."""
     activity: str | None = Field(default=None, min_length=1, max_length=200)
     """The activity's type, where it is not the tool's name."""
-    heartbeat_seconds: float | None = Field(default=None, gt=0)
+    heartbeat_seconds: float | None = Field(default=None, ge=0.001, le=7 * 86_400)
     """Silence after which an activity elsewhere is taken for dead; by default such a one need not beat."""
-    queue_seconds: float = Field(default=600, gt=0, le=7 * 86_400)
+    queue_seconds: float = Field(default=600, ge=0.001, le=7 * 86_400)
     """Seconds that a call elsewhere waits for a worker to take it, each attempt anew; then the model is told."""
     max_concurrent: int | None = Field(default=None, ge=1, le=1000)
     """Calls under way at once on one worker, all runs together; those beyond it wait on the server."""

@@ -101,11 +101,8 @@ def resume(
         awaits_thread=carried.awaits_thread,
         seen_ids=SeenIds(carried.seen),
         dropped=carried.turn.dropped,
-<<<<<<< Updated upstream
         given_up=carried.given_up,
-=======
         planning=carried.review.planning and loaded.agent.planning,
->>>>>>> Stashed changes
         lineage=lineage,
         carried=carried,
     )

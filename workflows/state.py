@@ -15,7 +15,7 @@ from holdfast.message import Message, Transcript, Turn, Usage, user_message
 from holdfast.request import UserMessage
 from holdfast.subagents import Lineage
 from holdfast.tools import ToolSpec
-from holdfast.workflows import next_move, plans, review
+from holdfast.workflows import next_move, review
 from holdfast.workflows.answers import Answers
 from holdfast.workflows.budget import Budget
 from holdfast.workflows.compaction import Span

@@ -207,6 +207,13 @@ def test_an_option_out_of_bounds_is_told_when_the_tool_is_defined(options: dict[
         tool(**options)(lambda: None)
 
 
+@pytest.mark.parametrize("field", ["timeout_seconds", "heartbeat_seconds", "queue_seconds"])
+@pytest.mark.parametrize("seconds", [1e-9, 1e10, float("inf"), float("nan")])
+def test_a_time_that_the_server_takes_for_none_or_that_no_clock_holds_is_refused(field: str, seconds: float) -> None:
+    with pytest.raises(ValidationError, match=field):
+        ToolSpec.model_validate({"name": "far", "task_queue": "far", field: seconds})
+
+
 @pytest.mark.parametrize(
     "name",
     ["schema", "model_config", "model_fields", "_x", "__y", "title", "properties", "json", "copy", "self", "default"],

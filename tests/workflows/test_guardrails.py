@@ -182,16 +182,16 @@ async def test_structure_comes_first_and_the_output_guardrail_sees_the_json(addr
     assert seen == [{"score": 3}, {"score": 7}]
 
 
-@pytest.mark.parametrize("links", [1, 2])
-async def test_a_plan_that_is_not_let_pass_is_made_again_and_then_carried_out(address: str, links: int) -> None:
+@pytest.mark.parametrize("events", [10_000, 10])
+async def test_a_plan_that_is_not_let_pass_is_made_again_and_then_carried_out(address: str, events: int) -> None:
     script = turns(say("AGAIN: a plan"), say("A better plan"), say("Done."))
-    after = {"continue_after_events": 10} if links > 1 else {}
-    async with stage(address, script, [desk(guardrails=[ON_ANSWER], planning=True)], **after) as at:
+    agent = desk(guardrails=[ON_ANSWER], planning=True)
+    async with stage(address, script, [agent], continue_after_events=events) as at:
         done = await at.run("desk", run_id := f"planned-{uuid.uuid4().hex}", message="Go")
-        events = await folded(at, run_id)
+        types = [each.type for each in await folded(at, run_id)]
     assert (done.status, done.final_text, done.steps) == ("completed", "Done.", 3)
-    assert [each.type for each in events].count("planning") == 2
-    assert [each.type for each in events].count("run_continued") >= links - 1
+    assert types.count("planning") == 2
+    assert ("run_continued" in types) == (events == 10)
     told = [each["content"].splitlines()[0] for each in at.model.requests[-1].messages if each["role"] != "system"]
     assert told == ["Go", "AGAIN: a plan", "This answer was not accepted: say it nicely", "A better plan", CARRY_OUT]
 

@@ -18,7 +18,8 @@ from holdfast.activities.outputs import recordable
 from holdfast.activities.secrets import Scrubber
 from holdfast.bounds import TOOL_OUTPUT_RECORDED_BYTES, to_json
 from holdfast.errors import InputInvalid
-from holdfast.tools import Tool, ToolContext
+from holdfast.tool_context import ToolContext
+from holdfast.tools import Tool
 
 
 def activity_of(tool: Tool[..., Any], scrub: Scrubber, loops: ToolLoops) -> Callable[..., Any]:

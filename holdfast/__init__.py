@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from holdfast.run import RunResult, Source, SubagentExecution, ToolExecution
     from holdfast.secrets import Secret, SecretRequest
     from holdfast.subagents import Join, Subagent
-    from holdfast.tools import Tool, ToolContext, ToolSpec, tool
+    from holdfast.tool_context import ToolContext
+    from holdfast.tools import Tool, ToolSpec, tool
     from holdfast.worker import HoldfastPlugin, Runner, RunnerConfig, Settings
 
 _WHERE = {
@@ -106,7 +107,7 @@ _WHERE = {
     "ThreadNotFound": "errors",
     "Tool": "tools",
     "ToolCall": "message",
-    "ToolContext": "tools",
+    "ToolContext": "tool_context",
     "ToolExecution": "run",
     "ToolSpec": "tools",
     "Usage": "message",

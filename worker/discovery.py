@@ -79,7 +79,10 @@ class Registry:
     def add_elsewhere(self, spec: ToolSpec) -> None:
         """Add a tool that is an activity of somebody else's: on its task queue, or on this worker's own."""
         _check_name(spec.name)
-        spec = spec.model_copy(update={"activity": spec.activity_type})
+        try:
+            spec = ToolSpec.model_validate({**spec.wire(), "activity": spec.activity_type})
+        except ValidationError as error:
+            raise DefinitionError(f"tool {spec.name!r}: {InputInvalid(field_errors(error))}") from None
         if spec.name in self.tools or self.elsewhere.setdefault(spec.name, spec) != spec:
             raise DefinitionError(f"two different tools are named {spec.name!r}")
 

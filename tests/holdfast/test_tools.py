@@ -303,3 +303,8 @@ def test_a_field_as_a_default_is_refused_since_the_function_would_receive_it() -
 
     with pytest.raises(DefinitionError, match="Annotated"):
         tool(wrong)
+
+
+def test_a_bound_that_another_worker_would_have_to_keep_is_refused() -> None:
+    with pytest.raises(ValidationError, match="max_concurrent is for functions of the worker"):
+        ToolSpec(name="charge", task_queue="billing", max_concurrent=2)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.worker.discovery import discover
+from holdfast import DefinitionError, ToolSpec
+from holdfast.worker.discovery import Registry, discover
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,8 @@ def test_a_file_that_another_imports_is_loaded_once(tmp_path: Path, order: tuple
     registry = discover([str(tmp_path / name) for name in order])
     assert sorted(registry.tools) == ["find"]
     assert sorted(registry.agents) == ["a"]
+
+
+def test_a_bound_on_a_tool_of_somebody_elses_is_refused_with_its_name() -> None:
+    with pytest.raises(DefinitionError, match="tool 'charge'.*max_concurrent is for functions of the worker"):
+        Registry.of(tools=[ToolSpec(name="charge", max_concurrent=2)])

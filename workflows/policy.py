@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from holdfast.bounds import cut, one_line, pairs
+from holdfast.bounds import check_depth, cut, one_line, pairs, to_json
 from holdfast.calls import LoadedAgent
 from holdfast.policy import Action, AskedCall, Policy
 from holdfast.tools import ToolSpec
@@ -125,13 +125,15 @@ def worded(judgement: Judgement, tool: str, arguments: Mapping[str, Any]) -> str
 
 def typed(text: str, spec: ToolSpec, name: str) -> Any:
     """Read an answer as the argument that it is put into: JSON where the tool wants no text there."""
-    wanted = spec.parameters.get("properties", {}).get(name, {})
+    properties = spec.parameters.get("properties")
+    wanted = properties.get(name) if isinstance(properties, dict) else None
     kind = wanted.get("type") if isinstance(wanted, dict) else None
     if kind in (None, "string"):
         return text
     try:
         value = json.loads(text)
-        json.dumps(value, allow_nan=False)
+        check_depth(value)
+        to_json(value)
     except (ValueError, RecursionError):
         return text  # the tool says what is wrong with it
     return text if isinstance(value, str) else value

@@ -17,7 +17,7 @@ from holdfast.message import Turn as ModelTurn
 from holdfast.policy import Action, Policy, PolicyRule
 from holdfast.request import Answer, Decision
 from holdfast.workflows.admission import Admitted, Refused, admit
-from holdfast.workflows.policy import Judge, Judgement
+from holdfast.workflows.policy import Judge, Judgement, typed
 from holdfast.workflows.state import RunState
 from holdfast.workflows.turn import NotAwaited, Turn
 from tests.workflows.states import handed_over, observable
@@ -335,3 +335,22 @@ def test_an_admitted_call_says_who_spoke_of_it() -> None:
         ("agent", "request_approval", "r0"),
     ]
     assert decision.waits == "approval"
+
+
+@pytest.mark.parametrize(
+    ("text", "becomes"),
+    [
+        ("[1, 2]", [1, 2]),
+        ("[" * 128 + "]" * 128, json.loads("[" * 128 + "]" * 128)),
+        *((each, each) for each in ("[" * 129 + "]" * 129, "[" * 900 + "]" * 900, "[NaN]", '["\\ud800"]', "[1", '"x"')),
+    ],
+    ids=lambda each: str(each)[:12],
+)
+def test_an_answer_is_read_as_json_only_where_every_link_can_read_it_back(text: str, becomes: Any) -> None:
+    spec = ToolSpec(name="sort", parameters={"type": "object", "properties": {"items": {"type": "array"}}})
+    assert typed(text, spec, "items") == becomes
+
+
+@pytest.mark.parametrize("properties", [None, [], "items", {"items": True}])
+def test_an_answer_is_a_text_where_somebody_elses_schema_says_nothing(properties: Any) -> None:
+    assert typed("[1]", ToolSpec(name="sort", parameters={"properties": properties}), "items") == "[1]"

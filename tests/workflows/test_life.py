@@ -64,7 +64,7 @@ AGENTS = [
     agent("impatient", interaction=Interaction(timeout_seconds=1)),
     agent("active", limits=Limits(max_active_seconds=1.5)),
     agent("deadline", limits=Limits(deadline_seconds=1.5)),
-    agent("cheap", limits=Limits(max_cost_usd=0.0005)),
+    agent("cheap", limits=Limits(max_cost_usd=0.003)),
     agent("long", limits=Limits(max_steps=1000, max_model_calls=1000)),
     agent("compact", limits=Limits(max_steps=1000), compaction=Compaction(at_tokens=500, keep_tokens=100)),
 ]

@@ -26,6 +26,7 @@ from temporalio.client import WorkflowHandle
 
 from holdfast import wire
 from holdfast.client.connect import connect
+from holdfast.envelope import without_envelope
 from holdfast.ids import step_of_call
 from holdfast.worker.scripted import ChatRequest, Reply, Script, ScriptedModel, call, say
 from tests.durability.agent import AGENT
@@ -233,11 +234,11 @@ class Theatre:
         )
 
     async def finish(self) -> list[dict[str, Any]]:
-        """Wait for the run to complete, and return its transcript."""
+        """Wait for the run to complete, and return its transcript, comparable with that of another run."""
         ended = await result(self.handle, DEADLINE)
         assert ended.status == "completed", ended
         folded, _ = await timeline(self.client, self.run_id)
-        return [message.wire() for message in folded.messages]
+        return comparable([message.wire() for message in folded.messages])
 
     def check(self) -> None:
         """What was recorded ran no more; every repetition came under the same key, and asked the model the same."""
@@ -306,6 +307,18 @@ async def undisturbed(address: str, nursery: Nursery, folder: Path, script: Scri
         transcript = await calm.finish()
         assert set(calm.counts().values()) == {1}
         return transcript
+
+
+def comparable(transcript: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what each run has of its own: the marks of its envelopes, and so all call ids but the first ones."""
+    numbers: dict[str, str] = {}
+    for message in transcript:
+        for asked in message.get("tool_calls", ()):
+            asked["id"] = numbers.setdefault(asked["id"], f"call {len(numbers) + 1}")
+        if message["role"] == "tool":
+            message["tool_call_id"] = numbers[message["tool_call_id"]]
+            message["content"] = without_envelope(message["content"])
+    return transcript
 
 
 def tool_counts(counts: Mapping[str, int]) -> list[int]:
